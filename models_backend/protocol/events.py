@@ -1,0 +1,126 @@
+"""The numbered facts of a run. Its log is the list of them; its text, its state and its figures follow from it alone.
+
+An event's number is given by the bus when it is appended (1, 2, 3 ...) and is not part of the event.
+`at` is the writer's clock in milliseconds since 1970. `tests/protocol/sample.json` shows each event once, and is
+checked by the Python and the JavaScript reducer alike.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from .params import Used
+from .runs import LaneSpec, RunSpec
+
+Finish = Literal["stop", "length"]
+
+
+class Error(Struct, frozen=True):
+    """What went wrong, in words for a person, and a code for a program."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+class Figures(Struct, frozen=True):
+    """What an answer took. Times are milliseconds of the worker's clock.
+
+    `first_ms` runs from the claim by the worker to the first token; `decode_ms` from the first token to the last, so
+    speed is (completion_tokens - 1) / decode_ms. Both count this attempt alone.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    first_ms: float | None = None
+    decode_ms: float | None = None
+
+
+class RunCreated(Struct, frozen=True, tag="run.created"):
+    run: str
+    spec: RunSpec
+    at: float
+
+
+class LaneAdded(Struct, frozen=True, tag="lane.added"):
+    """One more lane joins a run. `replaces` is the lane whose place in the page it takes (a repeat), or None."""
+
+    lane: int
+    spec: LaneSpec
+    replaces: int | None
+    at: float
+
+
+class LaneLoading(Struct, frozen=True, tag="lane.loading"):
+    """A worker has claimed the lane and brings its model into memory."""
+
+    lane: int
+    model: str
+    at: float
+
+
+class LaneStarted(Struct, frozen=True, tag="lane.started"):
+    """The worker begins, or goes on after another worker died (`attempt` above 1); shown text never changes."""
+
+    lane: int
+    attempt: int
+    worker: str
+    model: str
+    base: str
+    sha256: str | None  # of the adapter's weights, or of the base's where there is none
+    device: str
+    prompt_tokens: int
+    used: Used
+    at: float
+
+
+class LaneToken(Struct, frozen=True, tag="lane.token"):
+    """Tokens `index`, `index + 1` ... of the answer, and the text that became certain with them.
+
+    `text` may be empty (half a character, or text that may yet become a stop string) and `ids` may be empty (text that
+    was held back and is let go at the end).
+    """
+
+    lane: int
+    index: int
+    ids: tuple[int, ...]
+    text: str
+    at: float
+
+
+class LaneDone(Struct, frozen=True, tag="lane.done"):
+    lane: int
+    finish: Finish
+    figures: Figures
+    at: float
+
+
+class LaneStopped(Struct, frozen=True, tag="lane.stopped"):
+    """Somebody pressed Stop; the text up to here is kept."""
+
+    lane: int
+    figures: Figures
+    at: float
+
+
+class LaneFailed(Struct, frozen=True, tag="lane.failed"):
+    lane: int
+    error: Error
+    figures: Figures
+    at: float
+
+
+Event = (
+    RunCreated | LaneAdded | LaneLoading | LaneStarted | LaneToken | LaneDone | LaneStopped | LaneFailed
+)
+LaneEvent = LaneAdded | LaneLoading | LaneStarted | LaneToken | LaneDone | LaneStopped | LaneFailed
+ENDS = (LaneDone, LaneStopped, LaneFailed)
+
+encode = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def decode(raw: bytes | str) -> Event:
+    """Parse one event; raises msgspec.ValidationError on anything that is not one."""
+    return _decoder.decode(raw)

@@ -1,0 +1,62 @@
+"""What workers tell of themselves: a heartbeat each second, and the models they can answer with."""
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+HEARTBEAT_SECONDS = 1.0
+DEAD_AFTER_SECONDS = 5
+
+
+class Proof(Struct, frozen=True):
+    """Evidence that a fine-tuned model is not its base, found when the adapter was loaded.
+
+    `base_bit_equal`: a base row answers with the very bits it gives when no adapter is loaded. `max_delta`: the largest
+    change of a logit on the probe prompts. `state` is "proven" only if the first holds and the second is above 0.
+    """
+
+    state: Literal["proven", "failed"]
+    base_bit_equal: bool
+    max_delta: float
+    adapter_sha256: str
+    detail: str
+
+
+class ModelInfo(Struct, frozen=True):
+    """A model that some worker serves. `base` is None for a base, whose queue is then its own id."""
+
+    id: str
+    title: str
+    description: str = ""
+    base: str | None = None
+    kind: Literal["text"] = "text"
+    context: int = 0  # tokens that prompt and answer share
+    chat: bool = True  # has a chat template
+    defaults: dict[str, Any] = {}  # sampling parameters from the model's generation config
+    licence: str = ""
+    sha256: str | None = None
+    loaded: bool = False
+    proof: Proof | None = None
+    host: str = ""
+
+    @property
+    def queue(self) -> str:
+        return self.base or self.id
+
+
+class Heartbeat(Struct, frozen=True):
+    """A worker's word that it lives. Load is counted in lanes."""
+
+    worker: str
+    host: str
+    pid: int
+    device: str
+    engine: str
+    models: tuple[str, ...]
+    ready: bool  # the default model is in memory
+    running: int
+    waiting: int
+    slots: int
+    started_at: float
+    at: float
+    note: str = ""  # what it is doing while it is not ready

@@ -1,0 +1,1 @@
+"""Plain facts that several rooms read. No decisions, no records, no input or output."""
