@@ -1,0 +1,29 @@
+"""Settings of the GPU house, each from the environment and each with a working default."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+class Settings(BaseSettings):
+    """`DIPTYCH_HOME`, `DIPTYCH_THREADS` ... as fields. `REDIS_URL` keeps the name that the rest of the world gives it."""
+
+    model_config = SettingsConfigDict(env_prefix="DIPTYCH_", extra="ignore")
+
+    home: Path = Path("var")
+    redis_url: str = Field(default="", validation_alias="REDIS_URL")
+    engine: Literal["torch", "fake"] = "torch"  # "fake" answers without a model: for tests and for work on the page
+    fake_delay: float = Field(default=0.0, ge=0, le=10_000)  # ms between two tokens of the fake engine
+    model: str = DEFAULT_MODEL  # in memory before the worker calls itself ready; the others load when first asked for
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    threads: int | None = Field(default=None, ge=1, le=1024)  # None: as many as there are cores
+    slots: int = Field(default=8, ge=1, le=256)  # lanes that one base answers at the same time
+    context: int = Field(default=4096, ge=64, le=1_048_576)  # tokens a lane may reach, if its model can
+
+    @property
+    def bus_url(self) -> str:
+        return self.redis_url or f"unix://{(self.home / 'bus.sock').absolute()}"
