@@ -7,7 +7,10 @@ script, so it happens whole or not at all:
 - START   creates a run once, however often it is sent, and queues its lanes.
 - ADD     appends one more lane, if the caller knows how many there are.
 - CLAIM   gives a queue entry to a worker with a new attempt number, which from then on fences the former owner out.
-- APPEND  adds events, if the writer's attempt is still the newest; an ended lane takes no more.
+- APPEND  adds events, if the writer's attempt is still the newest; an ended lane takes no more. Batches are counted, so
+          that one sent again after a broken connection is not written twice.
+- RELEASE says that a worker leaves a part of its own will, so that its attempt is not held against the run.
+- CHECK   tells an owner what of its batches is written and which lanes were marked to stop.
 - STOP    marks a lane; one that no worker has claimed ends at once, else the word goes out on `STOPS`.
 
 Lanes are `queued`, `claimed` or `ended` here; finer states follow from the log.
@@ -75,6 +78,7 @@ CLAIM = """
 local spec = redis.call('HGET', KEYS[1], 'spec')
 if not spec then return -2 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt:' .. ARGV[1], 1)
+redis.call('HSET', KEYS[1], 'batch:' .. ARGV[1], 0)
 local answer = {attempt, tonumber(redis.call('HGET', KEYS[1], 'released:' .. ARGV[1]) or '0'), spec}
 for lane in string.gmatch(ARGV[1], '%d+') do
   local state = redis.call('HGET', KEYS[1], 'lane:' .. lane)
@@ -88,27 +92,47 @@ end
 return answer
 """
 
-# KEYS run, log, ended ; ARGV part, attempt, keep, run id, then (lane, 1 if it ends the lane, event)...
+# KEYS run, log, ended ; ARGV part, attempt, batch, keep, run id, then (lane, 1 if it ends the lane, event)...
 # -> number of the newest event, -1 fenced, -2 gone
 APPEND = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -2 end
 if redis.call('HGET', KEYS[1], 'attempt:' .. ARGV[1]) ~= ARGV[2] then return -1 end
 local n = tonumber(redis.call('HGET', KEYS[1], 'seq'))
-for i = 5, #ARGV, 3 do
+if tonumber(redis.call('HGET', KEYS[1], 'batch:' .. ARGV[1])) >= tonumber(ARGV[3]) then return n end
+for i = 6, #ARGV, 3 do
   local lane = 'lane:' .. ARGV[i]
   if redis.call('HGET', KEYS[1], lane) ~= 'ended' then
     n = n + 1
     redis.call('XADD', KEYS[2], n .. '-0', 'e', ARGV[i + 2])
     if ARGV[i + 1] == '1' then
       redis.call('HSET', KEYS[1], lane, 'ended')
-      redis.call('XADD', KEYS[3], '*', 'run', ARGV[4], 'lane', ARGV[i])
-      redis.call('EXPIRE', KEYS[1], ARGV[3])
-      redis.call('EXPIRE', KEYS[2], ARGV[3])
+      redis.call('XADD', KEYS[3], '*', 'run', ARGV[5], 'lane', ARGV[i])
+      redis.call('EXPIRE', KEYS[1], ARGV[4])
+      redis.call('EXPIRE', KEYS[2], ARGV[4])
     end
   end
 end
-redis.call('HSET', KEYS[1], 'seq', n)
+redis.call('HSET', KEYS[1], 'seq', n, 'batch:' .. ARGV[1], ARGV[3])
 return n
+"""
+
+# KEYS run ; ARGV part, attempt -> {number of the last batch written, then stop of each lane...}, -1 fenced, -2 gone
+CHECK = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return -2 end
+if redis.call('HGET', KEYS[1], 'attempt:' .. ARGV[1]) ~= ARGV[2] then return -1 end
+local answer = {tonumber(redis.call('HGET', KEYS[1], 'batch:' .. ARGV[1]))}
+for lane in string.gmatch(ARGV[1], '%d+') do
+  answer[#answer + 1] = redis.call('HEXISTS', KEYS[1], 'stop:' .. lane)
+end
+return answer
+"""
+
+# KEYS run ; ARGV part, attempt -> 1, -1 fenced, -2 gone
+RELEASE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return -2 end
+if redis.call('HGET', KEYS[1], 'attempt:' .. ARGV[1]) ~= ARGV[2] then return -1 end
+redis.call('HINCRBY', KEYS[1], 'released:' .. ARGV[1], 1)
+return 1
 """
 
 # KEYS run, log, ended ; ARGV lane, stopped event, run id, channel
