@@ -1,0 +1,123 @@
+"""The one thread that computes. It loads engines when they are first needed and steps those that have work.
+
+Torch releases the interpreter while it multiplies, so heartbeats and the bus go on beside it.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from models_backend.protocol.events import Error, Figures, LaneEvent, LaneFailed, LaneLoading, LaneStopped
+from models_backend.text.engine import Engine, EngineError, Request
+
+Events = list[tuple[str, LaneEvent]]
+
+
+class EngineThread(threading.Thread):
+    """`deliver` gets the events of each step, `changed` is called when models were loaded, `died` when all is lost.
+
+    All three are called in this thread.
+    """
+
+    def __init__(
+        self,
+        engines: dict[str, Engine],
+        preload: str | None,
+        deliver: Callable[[Events], None],
+        changed: Callable[[], None],
+        died: Callable[[BaseException], None],
+    ) -> None:
+        super().__init__(name="engine", daemon=True)
+        self.engines = engines
+        self.note = "starting"
+        self._preload = preload
+        self._deliver, self._changed, self._died = deliver, changed, died
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._arrivals: list[tuple[str, Request]] = []  # for engines that are not in memory yet
+        self._closing = False
+
+    # called from other threads -----------------------------------------------------------------------------------
+
+    def submit(self, base: str, request: Request) -> None:
+        engine = self.engines[base]
+        if engine.loaded:
+            engine.submit(request)
+        else:
+            with self._lock:
+                self._arrivals.append((base, request))
+            self._deliver([(request.run, LaneLoading(request.lane, request.model, _now()))])
+        self._wake.set()
+
+    def stop(self, run: str, lane: int) -> None:
+        with self._lock:
+            kept = [(base, request) for base, request in self._arrivals if (request.run, request.lane) != (run, lane)]
+            dropped = len(kept) < len(self._arrivals)
+            self._arrivals = kept
+        if dropped:
+            self._deliver([(run, LaneStopped(lane, Figures(), _now()))])
+        for engine in self.engines.values():
+            engine.stop(run, lane)
+        self._wake.set()
+
+    def close(self) -> None:
+        """End after the step under way."""
+        self._closing = True
+        self._wake.set()
+
+    # this thread -------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        try:
+            if self._preload is not None:
+                self._load(self._preload)
+            self.note = ""
+            while not self._closing:
+                self._wake.clear()
+                self._load_arrivals()
+                if not self._step():
+                    self._wake.wait()
+        except BaseException as error:  # noqa: BLE001 - the process ends with it and is started anew
+            self._died(error)
+
+    def _step(self) -> bool:
+        busy = [engine for engine in self.engines.values() if engine.loaded and engine.busy]
+        for engine in busy:
+            events = engine.step()
+            if events:
+                self._deliver(events)
+        return bool(busy)
+
+    def _load_arrivals(self) -> None:
+        with self._lock:
+            bases = list(dict.fromkeys(base for base, _ in self._arrivals))
+        for base in bases:
+            error = self._load(base)
+            with self._lock:
+                requests = [request for b, request in self._arrivals if b == base]
+                self._arrivals = [(b, request) for b, request in self._arrivals if b != base]
+            for request in requests:
+                if error is None:
+                    self.engines[base].submit(request)
+                else:
+                    self._deliver([(request.run, LaneFailed(request.lane, error, Figures(), _now()))])
+
+    def _load(self, base: str) -> Error | None:
+        engine = self.engines[base]
+        if engine.loaded:
+            return None
+        try:
+            engine.load(self._say)
+        except EngineError as error:
+            self.note = str(error)
+            return Error(error.code, str(error))
+        self.note = ""
+        self._changed()
+        return None
+
+    def _say(self, note: str) -> None:
+        self.note = note
+
+
+def _now() -> float:
+    return time.time() * 1000

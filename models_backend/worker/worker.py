@@ -1,0 +1,283 @@
+"""The worker's loops: live, claim, compute, publish, listen for Stop, take over from the dead.
+
+Nothing here is kept that the bus could not give back: a worker that is killed loses no more than the step it was in.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from models_backend.config import Settings
+from models_backend.protocol import log
+from models_backend.protocol.events import Error, Figures, LaneEvent, LaneFailed
+from models_backend.protocol.workers import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS, Heartbeat, ModelInfo
+from models_backend.text.engine import Engine
+
+from .bus import Entry, Fenced, Gone, WorkerBus
+from .engine_thread import EngineThread, Events
+from .part import Part
+from .resume import plan
+
+logger = logging.getLogger("diptych.worker")
+BROKEN = (RedisError, OSError)
+
+
+class Worker:
+    def __init__(self, settings: Settings, engines: dict[str, Engine], redis: Redis, name: str) -> None:
+        self.name = name
+        self.engines = engines
+        self.host = socket.gethostname()
+        self.bus = WorkerBus(redis, name, list(engines))
+        self.base_of = {model.id: base for base, engine in engines.items() for model in engine.models()}
+        self.parts: dict[tuple[str, int], Part] = {}  # by run and lane
+        preload = self.base_of.get(settings.model)
+        self.thread = EngineThread(engines, preload, self._deliver, self._models_changed, self._died)
+        self.default = preload
+        self.device = settings.device
+        self.engine_kind = settings.engine
+        self.started_at = time.time()
+        self._dirty = asyncio.Event()  # something to publish
+        self._room = asyncio.Event()  # a lane has ended
+        self._models = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._mending = asyncio.Lock()
+        self._generation = 0  # counts the times the bus came back
+        self._rescue_from = 0.0
+
+    async def run(self, quit_: asyncio.Event) -> None:
+        """Work until `quit_` is set, then leave politely. Raises what killed the engine thread, if anything did."""
+        await self._mend(0)
+        self.thread.start()
+        loops = [
+            asyncio.create_task(self._forever(step))
+            for step in (self._beat, self._take, self._publish, self._announce, self._listen, self._rescue)
+        ]
+        quitting = asyncio.create_task(quit_.wait())
+        await asyncio.wait({quitting, self._failure, *loops}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (quitting, *loops):
+            task.cancel()
+        await asyncio.gather(quitting, *loops, return_exceptions=True)
+        if self._failure.done():
+            self._failure.result()
+        for task in loops:
+            if not task.cancelled() and task.exception():
+                raise task.exception()  # type: ignore[misc]
+        await self._leave()
+
+    async def _leave(self) -> None:
+        self.thread.close()
+        await asyncio.to_thread(self.thread.join)
+        await asyncio.sleep(0)  # let the last step's events arrive
+        with contextlib.suppress(*BROKEN):
+            await self._write_all()
+            for part in set(self.parts.values()):
+                await self.bus.release(part.entry, part.attempt)
+            await self.bus.leave()
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat `step`; when the bus fails it, wait until the bus is back and our state on it is true again."""
+        while True:
+            generation = self._generation
+            try:
+                await step()
+            except BROKEN as error:
+                logger.warning("the bus does not answer (%s)", error)
+                await asyncio.sleep(0.05)
+                await self._mend(generation)
+
+    async def _mend(self, seen: int) -> None:
+        """Wait for the bus, then make it and us agree again. One loop does it, the others wait for it."""
+        async with self._mending:
+            if self._generation != seen:
+                return
+            delay = 0.05
+            while True:
+                try:
+                    await self.bus.open_queues()
+                    await self._beat_once()
+                    await self.bus.publish_models(self._infos(), self.host)
+                    await self._agree()
+                    for entry in await self.bus.mine():
+                        if not any(part.entry == entry for part in self.parts.values()):
+                            await self._accept(entry)
+                    break
+                except BROKEN:
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, 1.0)
+            self._generation += 1
+            # After a break the others, too, need time to say that they live.
+            self._rescue_from = time.monotonic() + (DEAD_AFTER_SECONDS if self._generation > 1 else 0)
+            self._dirty.set()
+
+    async def _agree(self) -> None:
+        for part in set(self.parts.values()):
+            try:
+                written, stops = await self.bus.check(part.entry, part.attempt)
+            except (Fenced, Gone) as error:
+                self._drop(part, error)
+                continue
+            part.written(written)
+            for lane in stops & part.open:
+                self.thread.stop(part.entry.run, lane)
+
+    # live ------------------------------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        await self._beat_once()
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _beat_once(self) -> None:
+        engines = self.engines.values()
+        default = self.engines.get(self.default or "")
+        await self.bus.beat(
+            Heartbeat(
+                worker=self.name,
+                host=self.host,
+                pid=os.getpid(),
+                device=self.device,
+                engine=self.engine_kind,
+                models=tuple(self.base_of),
+                ready=default is not None and default.loaded,
+                running=sum(engine.running for engine in engines),
+                waiting=sum(engine.waiting for engine in engines),
+                slots=self._slots,
+                started_at=self.started_at,
+                at=time.time(),
+                note=self.thread.note,
+            )
+        )
+
+    async def _announce(self) -> None:
+        await self._models.wait()
+        self._models.clear()
+        await self.bus.publish_models(self._infos(), self.host)
+        await self._beat_once()
+
+    def _infos(self) -> list[ModelInfo]:
+        return [
+            msgspec.structs.replace(model, host=self.host)
+            for engine in self.engines.values()
+            for model in engine.models()
+        ]
+
+    # claim -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _slots(self) -> int:
+        return sum(engine.slots for engine in self.engines.values())
+
+    async def _take(self) -> None:
+        if len(self.parts) >= self._slots:
+            self._room.clear()
+            await self._room.wait()
+            return
+        for entry in await self.bus.take(block_ms=1000):
+            await self._accept(entry)
+
+    async def _rescue(self) -> None:
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        room = self._slots - len(self.parts)
+        if room <= 0 or time.monotonic() < self._rescue_from:
+            return
+        for entry in await self.bus.rescue(room):
+            logger.info("taking over run %s lanes %s", entry.run, entry.part)
+            await self._accept(entry)
+
+    async def _accept(self, entry: Entry) -> None:
+        try:
+            claim = await self.bus.claim(entry)
+        except Gone:
+            await self.bus.finish(entry)
+            return
+        part = Part(entry, claim.attempt, set(entry.lanes) - claim.ended)
+        todo = plan(entry, claim, time.time() * 1000)
+        for lane in part.open:
+            self.parts[entry.run, lane] = part
+        if not part.open:
+            await self.bus.finish(entry)
+            return
+        for event in todo.events:
+            self._receive([(entry.run, event)])
+        for request in todo.requests:
+            base = self.base_of.get(request.model)
+            if base is None or log.queue_key(base) != entry.queue:
+                error = Error("model_not_found", f"No worker serves the model {request.model!r} any more.", "model")
+                at = time.time() * 1000
+                self._receive([(entry.run, LaneFailed(request.lane, error, Figures(), at))])
+            else:
+                self.thread.submit(base, request)
+
+    # publish ---------------------------------------------------------------------------------------------------
+
+    def _deliver(self, events: Events) -> None:
+        self._loop.call_soon_threadsafe(self._receive, events)
+
+    def _receive(self, events: list[tuple[str, LaneEvent]]) -> None:
+        for run, event in events:
+            part = self.parts.get((run, event.lane))
+            if part is not None:
+                part.add(event)
+        self._dirty.set()
+
+    async def _publish(self) -> None:
+        await self._dirty.wait()
+        self._dirty.clear()
+        await self._write_all()
+
+    async def _write_all(self) -> None:
+        for part in set(self.parts.values()):
+            try:
+                while batch := part.next_batch():
+                    number, events = batch
+                    await self.bus.append(part.entry, part.attempt, number, events)
+                    part.written(number)
+                if part.over:
+                    await self.bus.finish(part.entry)
+                    self._forget(part)
+            except (Fenced, Gone) as error:
+                self._drop(part, error)
+
+    def _drop(self, part: Part, error: Exception) -> None:
+        """The part is no longer ours to answer: stop computing it and say nothing."""
+        logger.warning("run %s lanes %s: %s", part.entry.run, part.entry.part, type(error).__name__.lower())
+        self._forget(part)
+        for lane in part.entry.lanes:
+            self.thread.stop(part.entry.run, lane)
+
+    def _forget(self, part: Part) -> None:
+        self.parts = {key: kept for key, kept in self.parts.items() if kept is not part}
+        self._room.set()
+
+    # stop ------------------------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Hear of stops. A word missed while the line was down is found by the check that follows a reconnect."""
+        async with self.bus.redis.pubsub() as channel:
+            await channel.subscribe(log.STOPS)
+            await self._agree()
+            async for message in channel.listen():
+                if message["type"] == "message":
+                    run, lane = message["data"].decode().split()
+                    if (run, int(lane)) in self.parts:
+                        self.thread.stop(run, int(lane))
+
+    # ends ------------------------------------------------------------------------------------------------------
+
+    def _models_changed(self) -> None:
+        self._loop.call_soon_threadsafe(self._models.set)
+
+    def _died(self, error: BaseException) -> None:
+        def fail() -> None:
+            if not self._failure.done():
+                self._failure.set_exception(error)
+
+        self._loop.call_soon_threadsafe(fail)
