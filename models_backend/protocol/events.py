@@ -111,9 +111,7 @@ class LaneFailed(Struct, frozen=True, tag="lane.failed"):
     at: float
 
 
-Event = (
-    RunCreated | LaneAdded | LaneLoading | LaneStarted | LaneToken | LaneDone | LaneStopped | LaneFailed
-)
+Event = RunCreated | LaneAdded | LaneLoading | LaneStarted | LaneToken | LaneDone | LaneStopped | LaneFailed
 LaneEvent = LaneAdded | LaneLoading | LaneStarted | LaneToken | LaneDone | LaneStopped | LaneFailed
 ENDS = (LaneDone, LaneStopped, LaneFailed)
 

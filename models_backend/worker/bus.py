@@ -31,6 +31,10 @@ class Entry:
     part: str
 
     @property
+    def base(self) -> str:
+        return self.queue.removeprefix(log.queue_key(""))
+
+    @property
     def lanes(self) -> list[int]:
         return [int(lane) for lane in self.part.split(",")]
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 from models_backend.protocol.events import Error, Figures, LaneEvent, LaneFailed, LaneLoading, LaneStopped
-from models_backend.text.engine import Engine, EngineError, Request
+from models_backend.text.contract import EngineError, Request
+from models_backend.text.engine import Engine
 
 Events = list[tuple[str, LaneEvent]]
 
@@ -39,14 +40,15 @@ class EngineThread(threading.Thread):
 
     # called from other threads -----------------------------------------------------------------------------------
 
-    def submit(self, base: str, request: Request) -> None:
+    def submit(self, base: str, requests: list[Request]) -> None:
+        """Compute lanes of one base; those given together start together."""
         engine = self.engines[base]
         if engine.loaded:
-            engine.submit(request)
+            engine.submit(*requests)
         else:
             with self._lock:
-                self._arrivals.append((base, request))
-            self._deliver([(request.run, LaneLoading(request.lane, request.model, _now()))])
+                self._arrivals += [(base, request) for request in requests]
+            self._deliver([(request.run, LaneLoading(request.lane, request.model, _now())) for request in requests])
         self._wake.set()
 
     def stop(self, run: str, lane: int) -> None:
@@ -96,11 +98,10 @@ class EngineThread(threading.Thread):
             with self._lock:
                 requests = [request for b, request in self._arrivals if b == base]
                 self._arrivals = [(b, request) for b, request in self._arrivals if b != base]
-            for request in requests:
-                if error is None:
-                    self.engines[base].submit(request)
-                else:
-                    self._deliver([(request.run, LaneFailed(request.lane, error, Figures(), _now()))])
+            if error is None:
+                self.engines[base].submit(*requests)
+            else:
+                self._deliver([(each.run, LaneFailed(each.lane, error, Figures(), _now())) for each in requests])
 
     def _load(self, base: str) -> Error | None:
         engine = self.engines[base]

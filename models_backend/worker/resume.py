@@ -15,7 +15,7 @@ from models_backend.protocol.events import (
     LaneToken,
 )
 from models_backend.protocol.runs import LaneSpec
-from models_backend.text.engine import Request
+from models_backend.text.contract import Request
 
 from .bus import Claim, Entry
 

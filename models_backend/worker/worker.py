@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from models_backend.config import Settings
-from models_backend.protocol import log
+from models_backend.protocol.log import STOPS
 from models_backend.protocol.events import Error, Figures, LaneEvent, LaneFailed
 from models_backend.protocol.workers import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS, Heartbeat, ModelInfo
 from models_backend.text.engine import Engine
@@ -207,14 +207,13 @@ class Worker:
             return
         for event in todo.events:
             self._receive([(entry.run, event)])
+        served = [request for request in todo.requests if self.base_of.get(request.model) == entry.base]
         for request in todo.requests:
-            base = self.base_of.get(request.model)
-            if base is None or log.queue_key(base) != entry.queue:
+            if request not in served:
                 error = Error("model_not_found", f"No worker serves the model {request.model!r} any more.", "model")
-                at = time.time() * 1000
-                self._receive([(entry.run, LaneFailed(request.lane, error, Figures(), at))])
-            else:
-                self.thread.submit(base, request)
+                self._receive([(entry.run, LaneFailed(request.lane, error, Figures(), time.time() * 1000))])
+        if served:
+            self.thread.submit(entry.base, served)
 
     # publish ---------------------------------------------------------------------------------------------------
 
@@ -262,7 +261,7 @@ class Worker:
     async def _listen(self) -> None:
         """Hear of stops. A word missed while the line was down is found by the check that follows a reconnect."""
         async with self.bus.redis.pubsub() as channel:
-            await channel.subscribe(log.STOPS)
+            await channel.subscribe(STOPS)
             await self._agree()
             async for message in channel.listen():
                 if message["type"] == "message":
