@@ -73,15 +73,13 @@ class WorkerBus:
 
     async def take(self, block_ms: int) -> list[Entry]:
         """Wait up to `block_ms` for a new entry of any of our queues."""
-        streams = {queue: ">" for queue in self.queues}
+        streams = dict.fromkeys(self.queues, ">")
         answer = await self.redis.xreadgroup(log.QUEUE_GROUP, self.worker, streams, count=1, block=block_ms)
         return [_entry(queue, id_, fields) for queue, entries in _pairs(answer) for id_, fields in entries]
 
     async def mine(self) -> list[Entry]:
         """Entries that this worker took and has not finished, as the bus remembers them."""
-        answer = await self.redis.xreadgroup(
-            log.QUEUE_GROUP, self.worker, {queue: "0" for queue in self.queues}, count=1000
-        )
+        answer = await self.redis.xreadgroup(log.QUEUE_GROUP, self.worker, dict.fromkeys(self.queues, "0"), count=1000)
         return [_entry(queue, id_, fields) for queue, entries in _pairs(answer) for id_, fields in entries if fields]
 
     async def rescue(self, room: int) -> list[Entry]:

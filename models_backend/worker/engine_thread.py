@@ -79,7 +79,7 @@ class EngineThread(threading.Thread):
                 self._load_arrivals()
                 if not self._step():
                     self._wake.wait()
-        except BaseException as error:  # noqa: BLE001 - the process ends with it and is started anew
+        except BaseException as error:  # the process ends with it and is started anew
             self._died(error)
 
     def _step(self) -> bool:

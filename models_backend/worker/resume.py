@@ -1,4 +1,4 @@
-"""From a claim to work: which lanes to compute, from which token on, and which to end at once. Pure, no input or output."""
+"""From a claim to work: which lanes to compute, from which token on, and which to end at once. Pure."""
 
 from dataclasses import dataclass, field
 

@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from models_backend.config import Settings
-from models_backend.protocol.log import STOPS
 from models_backend.protocol.events import Error, Figures, LaneEvent, LaneFailed
+from models_backend.protocol.log import STOPS
 from models_backend.protocol.workers import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS, Heartbeat, ModelInfo
 from models_backend.text.engine import Engine
 

@@ -63,7 +63,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter("top_k", "Top K", "Draw only from this many of the likeliest tokens.", "integer", 50, 1, "no limit"),
     Parameter(
-        "min_p", "Min P", "Leave out tokens less likely than this share of the likeliest one.", "number", 0.05, 0.01, "0"
+        "min_p", "Min P", "Leave out tokens less likely than this share of the likeliest one.",
+        "number", 0.05, 0.01, "0",
     ),
     Parameter(
         "repetition_penalty", "Repetition penalty", "Above 1, tokens of the prompt and the answer become less likely.",
@@ -78,11 +79,12 @@ PARAMETERS: tuple[Parameter, ...] = (
         "number", 0.5, 0.1, "0",
     ),
     Parameter(
-        "stop", "Stop sequences", f"The answer ends before any of these, at most {MAX_STOPS}.", "strings", None, 0, "none"
+        "stop", "Stop sequences", f"The answer ends before any of these, at most {MAX_STOPS}.",
+        "strings", None, 0, "none",
     ),
     Parameter(
-        "seed", "Seed", "Lanes with the same seed draw with the same dice. Off: a new one for each run, shown under the "
-        "answer.",
+        "seed", "Seed", "Lanes with the same seed draw with the same dice. "
+        "Off: a new one for each run, shown under the answer.",
         "integer", 20260, 1, "new for each run", slider=(0, 99999),
     ),
 )  # fmt: skip

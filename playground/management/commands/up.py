@@ -58,7 +58,8 @@ class Command(BaseCommand):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise CommandError(
-                f"Diptych is already running in {home}. End it first, or set DIPTYCH_HOME and DIPTYCH_PORT to start another."
+                f"Diptych is already running in {home}. "
+                "End it first, or set DIPTYCH_HOME and DIPTYCH_PORT to start another."
             ) from None
         return lock
 
@@ -136,7 +137,8 @@ class Command(BaseCommand):
     async def _until(self, path: str) -> None:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.DIPTYCH_HOST, settings.DIPTYCH_HOST)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        while not await asyncio.to_thread(_answers, f"http://{host}:{settings.DIPTYCH_PORT}{path}"):
+        url = f"http://{host}:{settings.DIPTYCH_PORT}{path}"
+        while not await asyncio.to_thread(_answers, url):  # noqa: ASYNC110 - another process has no event to wait for
             await asyncio.sleep(0.2)
 
     def _say(self, name: str, line: str) -> None:
