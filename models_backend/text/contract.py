@@ -1,0 +1,126 @@
+"""What the engine asks of a model: a dialect (text to ids and back) and a runner (ids to the next id).
+
+Torch-free, so that the loop above it can be tested, and the web's tests can run it, without a model library.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from models_backend.protocol.events import Error
+from models_backend.protocol.params import Params, Used
+from models_backend.protocol.runs import Prompt
+from models_backend.protocol.workers import Proof
+
+
+class EngineError(Exception):
+    """A request, an adapter or a model that cannot be served. `code` is for programs, `message` for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+    def as_error(self) -> Error:
+        return Error(code=self.code, message=self.message)
+
+
+class OutOfMemory(Exception):
+    """The device has no memory for this forward pass; a smaller one may fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One lane to answer. `seed` holds when `params` names none; `resume` are the answer's ids that are known."""
+
+    run: str
+    lane: int
+    model: str
+    prompt: Prompt
+    params: Params
+    seed: int
+    attempt: int = 1
+    resume: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How to choose the next token: the settings, and the ids so far (penalties look at them).
+
+    The token's place in the answer is `len(answer)`. The noise of a draw depends on (seed, place, token id) alone.
+    """
+
+    used: Used
+    prompt: Sequence[int]
+    answer: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A row's share of one forward pass: `tokens` go to positions `start`, `start + 1` ... of cache slot `slot`.
+
+    With `draw` the row wants the token that follows; without it this is a part of a prompt and more will come.
+    `adapter` is the id of a fine-tuned model, or None for the base.
+    """
+
+    slot: int
+    adapter: str | None
+    start: int
+    tokens: Sequence[int]
+    draw: Draw | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a Feed: the next token if one was asked for, or why this row alone cannot go on."""
+
+    token: int | None = None
+    error: Error | None = None
+
+
+class Dialect(Protocol):
+    """The text side of a model."""
+
+    eos: frozenset[int]
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Ids of a prompt, special tokens included. Raises EngineError when the model cannot read such a prompt."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids` without special tokens; bytes that are no character yet show as U+FFFD at the end."""
+        ...
+
+
+class Runner(Protocol):
+    """The numeric side of a model: a fixed number of slots, each holding one row's state."""
+
+    device: str
+    slots: int
+    context: int
+    chunk: int | None  # longest piece of a prompt that one pass should take; None = prompts go in whole
+
+    def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
+        """Run all rows in one pass. A row fails alone through its Outcome; raises OutOfMemory when the pass is too big.
+
+        Repeating a Feed is harmless: it writes the same positions again.
+        """
+        ...
+
+    def release(self, slot: int) -> None:
+        """The row in `slot` has ended; whatever it left there must not reach the next row."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A loaded base with its adapters. An id in `refused` could not be attached, or failed its proof."""
+
+    dialect: Dialect
+    runner: Runner
+    proofs: dict[str, Proof] = field(default_factory=dict)
+    refused: dict[str, EngineError] = field(default_factory=dict)
+
+
+Note = Callable[[str], None]
+Build = Callable[[Note], Backend]

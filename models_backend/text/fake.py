@@ -1,0 +1,219 @@
+"""A model made of words, for tests and for work on the page: no torch, no weights, the same engine around it.
+
+Answers are a function of (prompt, model, seed, place in the answer). `ft:fake-base:shout` says what the base would, but
+loudly. Marks in the prompt make trouble on purpose: `[[crash]]` ends the process when the row starts, `[[fail]]` fails
+the row after a few tokens, `[[long]]` answers until max_tokens.
+"""
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+
+from models_backend.protocol.events import Error
+from models_backend.protocol.runs import Completion, Prompt
+from models_backend.protocol.workers import ModelInfo, Proof
+
+from .contract import Backend, Feed, Note, Outcome
+
+BASE = "fake-base"
+SHOUT = "ft:fake-base:shout"
+CONTEXT = 32_768
+FAIL_AFTER = 3  # tokens
+
+_WORDS = [
+    "the",
+    "a",
+    "one",
+    "this",
+    "every",
+    "small",
+    "bright",
+    "quiet",
+    "patient",
+    "early",
+    "river",
+    "harbour",
+    "garden",
+    "window",
+    "letter",
+    "engine",
+    "lantern",
+    "mountain",
+    "morning",
+    "answer",
+    "question",
+    "story",
+    "bridge",
+    "market",
+    "winter",
+    "paper",
+    "carries",
+    "follows",
+    "remembers",
+    "repairs",
+    "opens",
+    "measures",
+    "borrows",
+    "keeps",
+    "finds",
+    "crosses",
+    "paints",
+    "slowly",
+    "twice",
+    "together",
+    "again",
+    "nearby",
+    "without",
+    "before",
+    "under",
+    "beyond",
+    "because",
+    "while",
+    "and",
+    "or",
+    "but",
+    "until",
+    "café",
+    "naïve",
+    "Zürich",
+]
+_EMOJI = ("🌊", "🌿", "👩🏽‍🚀", "✨", "🇳🇴", "日本")
+_EOS = 256
+_PIECES = [f" {word}" for word in _WORDS]
+_LOUD = [piece.upper() for piece in _PIECES]
+_TEXT = [*_PIECES, *_LOUD]
+_FIRST = 257  # id of the first word; the ids below are bytes, so an emoji takes several and is cut at every step
+_WORD_ID = {text: _FIRST + i for i, text in reversed(list(enumerate(_TEXT)))}
+_SHA = sha256("\n".join(_TEXT).encode()).hexdigest()
+
+INFOS = (
+    ModelInfo(
+        id=BASE,
+        title="Fake base",
+        description="Answers with made-up words, without a model.",
+        context=CONTEXT,
+        defaults={"temperature": 0.8},
+        licence="Apache-2.0",
+        sha256=_SHA,
+    ),
+    ModelInfo(
+        id=SHOUT,
+        title="Fake shout",
+        description="The fake base, but loud.",
+        base=BASE,
+        context=CONTEXT,
+        defaults={"temperature": 0.8},
+        licence="Apache-2.0",
+        sha256=sha256(b"shout").hexdigest(),
+    ),
+)
+
+
+class FakeDialect:
+    """Known words are one id, everything else is its UTF-8 bytes."""
+
+    eos = frozenset({_EOS})
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        if isinstance(prompt, Completion):
+            return self._ids(prompt.text)
+        turns = [f"<{message.role}>{message.content}</{message.role}>" for message in prompt.messages]
+        return self._ids("".join([*turns, "<assistant>"]))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        raw = [_TEXT[i - _FIRST].encode() if i >= _FIRST else bytes([i]) for i in ids if i != _EOS]
+        return b"".join(raw).decode(errors="replace")
+
+    @staticmethod
+    def _ids(text: str) -> list[int]:
+        ids: list[int] = []
+        for piece in re.findall(r"\s?[^\s]+|\s", text):
+            ids += [_WORD_ID[piece]] if piece in _WORD_ID else list(piece.encode())
+        return ids
+
+
+class FakeRunner:
+    """Remembers the ids fed to each slot and follows a script that is drawn from their digest."""
+
+    device = "fake"
+    context = CONTEXT
+    chunk = 1024
+
+    def __init__(self, slots: int, delay: float = 0.0) -> None:
+        self.slots = slots
+        self._delay = delay / 1000
+        self._fed: dict[int, list[int]] = {}
+        self._scripts: dict[int, Script] = {}
+        self._dialect = FakeDialect()
+
+    def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
+        if self._delay:
+            time.sleep(self._delay)
+        return [self._one(feed) for feed in feeds]
+
+    def release(self, slot: int) -> None:
+        self._fed.pop(slot, None)
+        self._scripts.pop(slot, None)
+
+    def _one(self, feed: Feed) -> Outcome:
+        ids = self._fed.setdefault(feed.slot, [])
+        ids[feed.start :] = feed.tokens
+        if feed.draw is None:
+            return Outcome()
+        script = self._scripts.get(feed.slot)
+        if script is None:
+            script = Script(self._dialect.decode(feed.draw.prompt), feed)
+            self._scripts[feed.slot] = script
+        if ids != [*feed.draw.prompt, *feed.draw.answer]:
+            return Outcome(error=Error("engine_error", "The ids fed are not the prompt and the answer so far."))
+        place = len(feed.draw.answer)
+        if script.fails and place >= FAIL_AFTER:
+            return Outcome(error=Error("engine_error", "The prompt asked this answer to fail."))
+        return Outcome(token=script.token(place))
+
+
+class Script:
+    """All the tokens of one answer, written as far as they have been asked for."""
+
+    def __init__(self, prompt: str, feed: Feed) -> None:
+        if "[[crash]]" in prompt:
+            os.abort()
+        assert feed.draw is not None
+        used = feed.draw.used
+        seed = used.seed if used.temperature > 0 else "greedy"
+        self.fails = "[[fail]]" in prompt
+        self._loud = feed.adapter is not None
+        self._key = f"{seed}\n{prompt}"
+        self._words = 0
+        self._ids: list[int] = []
+        self._length = None if "[[long]]" in prompt else 20 + self._draw("length") % 40
+
+    def token(self, place: int) -> int:
+        while len(self._ids) <= place:
+            self._ids += self._next()
+            self._words += 1
+        return self._ids[place]
+
+    def _next(self) -> list[int]:
+        if self._length is not None and self._words >= self._length:
+            return [_EOS]
+        number = self._draw(f"word {self._words}")
+        if self._words % 7 == 6:
+            return list(f" {_EMOJI[number % len(_EMOJI)]}".encode())
+        if self._words % 7 == 5 and self._loud:
+            return list(b"!")
+        word = number % len(_PIECES)
+        return [_FIRST + word + (len(_PIECES) if self._loud else 0)]
+
+    def _draw(self, what: str) -> int:
+        return int.from_bytes(sha256(f"{self._key}\n{what}".encode()).digest()[:6])
+
+
+def build(slots: int, delay: float, note: Note) -> Backend:
+    """Load nothing, at once."""
+    note("The fake engine needs no weights.")
+    digest = INFOS[1].sha256 or ""
+    proof = Proof("proven", True, 1.0, digest, "A fake model, so a fake proof: its answers are in capitals.")
+    return Backend(FakeDialect(), FakeRunner(slots, delay), {SHOUT: proof})
