@@ -62,6 +62,7 @@ def publish(built: Path, place: Path) -> None:
     for file in built.iterdir():  # on disk before the name is: a power cut leaves the old or the new, never a half
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
+        file.chmod(0o644)  # as any file that was copied here; some writers keep theirs to themselves
     built.chmod(0o755)
     built.rename(place)
 

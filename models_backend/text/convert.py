@@ -30,7 +30,9 @@ def convert(gguf: Path, folder: Path, generation: Mapping[str, Any], watch: Watc
 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the watcher is told instead
     _report(watch, 0)
     place: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
     try:

@@ -1,0 +1,54 @@
+"""The command line of the GPU house: `python -m models_backend COMMAND`. Each command is a few lines over a room.
+
+torch is imported inside the commands that need it, so that `--help` and `list` answer at once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from models_backend.commands import models
+from models_backend.commands.screen import fail
+from models_backend.config import Settings
+from models_backend.registry import RegistryError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """What a person can put right is said in a sentence, with exit code 1; all else is a bug and keeps its traceback."""
+    try:
+        yield
+    except RegistryError as error:
+        fail(error)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def pull(
+    id: Annotated[str, typer.Argument(help="A known id, a hub id (owner/name), or with --as a folder or GGUF file.")],
+    name: Annotated[str | None, typer.Option("--as", help="The id that a local model gets.")] = None,
+) -> None:
+    """Bring a model: fetch, verify, convert once."""
+    with plainly():
+        models.pull(id, Settings().home, name)
+
+
+@app.command(name="list")
+def list_models() -> None:
+    """Show all models, and which are ready."""
+    models.list_models(Settings().home)
+
+
+@app.command()
+def rm(id: Annotated[str, typer.Argument(help="The id of a pulled model, or of an adapter of this installation.")]) -> None:
+    """Delete a model from the disk."""
+    with plainly():
+        models.remove(id, Settings().home)
+
+
+if __name__ == "__main__":
+    app()

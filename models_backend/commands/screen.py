@@ -1,0 +1,69 @@
+"""Shows progress to a person: a bar on a terminal, and on a pipe one line when a phase begins and at each quarter."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from models_backend.registry.progress import Progress, Watcher
+
+QUARTERS = 4
+console = Console()
+
+
+@contextmanager
+def screen() -> Iterator[Watcher]:
+    """A watcher that draws while the body runs."""
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn(elapsed_when_finished=True))
+    with Bars(*columns, console=console) as bars:
+        yield _Bars(bars)
+
+
+class _Amount(DownloadColumn):
+    """Megabytes for bytes, plain numbers for what is counted."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text("")
+        return super().render(task) if task.fields["unit"] == "bytes" else MofNCompleteColumn().render(task)
+
+
+class _Bars:
+    def __init__(self, bars: Bars) -> None:
+        self.bars, self.phase, self.task = bars, "", None
+
+    def __call__(self, seen: Progress) -> None:
+        if seen.phase != self.phase:
+            self._finish()
+            self.phase = seen.phase
+            self.task = self.bars.add_task(seen.phase, total=seen.total, unit=seen.unit)
+        self.bars.update(self.task, completed=seen.done, total=seen.total)
+
+    def _finish(self) -> None:
+        if self.task is not None:
+            self.bars.stop_task(self.task)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self.phase, self.quarter = "", 0
+
+    def __call__(self, seen: Progress) -> None:
+        quarter = seen.done * QUARTERS // seen.total if seen.total else 0
+        if seen.phase != self.phase:
+            print(seen.phase, flush=True)
+        elif quarter > self.quarter and seen.unit == "bytes":
+            print(f"{seen.phase}: {quarter * 100 // QUARTERS} %", flush=True)
+        self.phase, self.quarter = seen.phase, quarter
+
+
+def fail(text: object) -> None:
+    """Say what went wrong, on stderr and without a traceback."""
+    print(text, file=sys.stderr)
