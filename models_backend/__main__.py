@@ -9,10 +9,12 @@ from typing import Annotated
 
 import typer
 
-from models_backend.commands import models
+from models_backend.commands import models, training
 from models_backend.commands.screen import fail
 from models_backend.config import Settings
 from models_backend.registry import RegistryError
+from models_backend.training.recipe import BadRecipe
+from models_backend.training.rows import BadRow
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -22,14 +24,16 @@ def plainly() -> Iterator[None]:
     """What a person can put right is said in a sentence, with exit code 1; all else is a bug and keeps its traceback."""
     try:
         yield
-    except RegistryError as error:
+    except (RegistryError, BadRecipe, BadRow) as error:
         fail(error)
         raise typer.Exit(1) from None
 
 
 @app.command()
 def pull(
-    id: Annotated[str, typer.Argument(help="A known id, a hub id (owner/name), or with --as a folder or GGUF file.")],
+    id: Annotated[
+        str, typer.Argument(help="A known id, a hub id (owner/name), or with --as a folder or GGUF file.")
+    ] = Settings().model,
     name: Annotated[str | None, typer.Option("--as", help="The id that a local model gets.")] = None,
 ) -> None:
     """Bring a model: fetch, verify, convert once."""
@@ -48,6 +52,39 @@ def rm(id: Annotated[str, typer.Argument(help="The id of a pulled model, or of a
     """Delete a model from the disk."""
     with plainly():
         models.remove(id, Settings().home)
+
+
+@app.command()
+def worker() -> None:
+    """Answer the runs that wait on the bus, until Ctrl-C."""
+    from models_backend.text import threads
+    from models_backend.worker import serve
+
+    settings = Settings()
+    threads.configure(settings)  # before torch is imported
+    serve.serve(settings)
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="A recipe: tickets or pirate.")],
+    publish: Annotated[bool, typer.Option("--publish", help="Replace the adapter that comes with Diptych.")] = False,
+) -> None:
+    """Train a demo adapter again, into DIPTYCH_HOME/training."""
+    settings = Settings()
+    with plainly():
+        training.train(name, settings.home, settings.threads, publish)
+
+
+@app.command()
+def evaluate(
+    name: Annotated[str, typer.Argument(help="A recipe whose adapter was trained.")],
+    publish: Annotated[bool, typer.Option("--publish", help="Measure the adapter that comes with Diptych.")] = False,
+) -> None:
+    """Measure a demo adapter and its base on held-out rows."""
+    settings = Settings()
+    with plainly():
+        training.evaluate(name, settings.home, settings.threads, publish)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 
 
 class Settings(BaseSettings):
-    """`DIPTYCH_HOME`, `DIPTYCH_THREADS` ... as fields. `REDIS_URL` keeps the name that the rest of the world gives it."""
+    """`DIPTYCH_HOME`, `DIPTYCH_THREADS` ... as fields; `REDIS_URL` keeps the name the rest of the world gives it."""
 
     model_config = SettingsConfigDict(env_prefix="DIPTYCH_", extra="ignore")
 
