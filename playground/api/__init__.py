@@ -1,0 +1,1 @@
+"""Doors for programs: JSON in, JSON out. Thin: they authorise, parse and call one service."""

@@ -1,0 +1,1 @@
+"""Pages: HTML doors. Thin: they authorise, parse, call one service and render."""
