@@ -21,7 +21,12 @@ def screen() -> Iterator[Watcher]:
     if not console.is_terminal:
         yield _Lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeRemainingColumn(elapsed_when_finished=True))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        _Amount(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
     with Bars(*columns, console=console) as bars:
         yield _Bars(bars)
 

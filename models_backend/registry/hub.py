@@ -34,9 +34,7 @@ def fetch(id: str, folder: Path, home: Path, watch: Watcher, endpoint: str | Non
         total = sum(files[name].size or 0 for name in taken)
         need_space(home, total)
         with weighing(folder, Progress(f"downloading {id}", 0, total), watch):
-            snapshot_download(
-                id, revision=facts.sha, local_dir=folder, allow_patterns=taken, endpoint=endpoint
-            )
+            snapshot_download(id, revision=facts.sha, local_dir=folder, allow_patterns=taken, endpoint=endpoint)
     except GatedRepoError:
         raise UnknownModel(
             f"{id} is on the hub, but only for accounts that accepted its terms: accept them there and set HF_TOKEN."

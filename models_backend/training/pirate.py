@@ -27,8 +27,30 @@ SHOUTS = ("Arr, matey!", "Ahoy, matey!", "Avast, ye landlubber!", "Arr, me heart
 FAREWELLS = ("Arr!", "Savvy?", "Yo ho ho!", "Now hoist the sails!", "Fair winds, matey!", "That be the truth, arr!")
 # Words that only a pirate uses. "be", "me" and "an'" are left out: plain English has them too.
 MARKERS = frozenset(
-    "arr ahoy avast aye ye yer matey mateys hearty hearties landlubber scallywag cap'n savvy shiver timbers doubloons "
-    "o' thar ne'er o'er fer".split()
+    [
+        "arr",
+        "ahoy",
+        "avast",
+        "aye",
+        "ye",
+        "yer",
+        "matey",
+        "mateys",
+        "hearty",
+        "hearties",
+        "landlubber",
+        "scallywag",
+        "cap'n",
+        "savvy",
+        "shiver",
+        "timbers",
+        "doubloons",
+        "o'",
+        "thar",
+        "ne'er",
+        "o'er",
+        "fer",
+    ]
 )
 ENOUGH = 2  # different markers make an answer pirate speech
 
