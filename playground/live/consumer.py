@@ -174,8 +174,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 return
 
     async def _watch(self) -> None:
-        while await self._still_welcome():
-            await asyncio.sleep(CHECK_SECONDS)  # noqa: ASYNC110  (rights end in the database, which sends no word)
+        """Rights end in the database, which sends no word of it, so it is asked."""
+        while await self._still_welcome():  # noqa: ASYNC110
+            await asyncio.sleep(CHECK_SECONDS)
 
     async def _still_welcome(self) -> bool:
         """Whether the visitor may stay; closes the socket if not."""
