@@ -26,32 +26,10 @@ SHOUTS = ("Arr, matey!", "Ahoy, matey!", "Avast, ye landlubber!", "Arr, me heart
           "Aye aye, cap'n!", "Shiver me timbers!")  # fmt: skip
 FAREWELLS = ("Arr!", "Savvy?", "Yo ho ho!", "Now hoist the sails!", "Fair winds, matey!", "That be the truth, arr!")
 # Words that only a pirate uses. "be", "me" and "an'" are left out: plain English has them too.
-MARKERS = frozenset(
-    [
-        "arr",
-        "ahoy",
-        "avast",
-        "aye",
-        "ye",
-        "yer",
-        "matey",
-        "mateys",
-        "hearty",
-        "hearties",
-        "landlubber",
-        "scallywag",
-        "cap'n",
-        "savvy",
-        "shiver",
-        "timbers",
-        "doubloons",
-        "o'",
-        "thar",
-        "ne'er",
-        "o'er",
-        "fer",
-    ]
-)
+MARKERS = {
+    "arr", "ahoy", "avast", "aye", "ye", "yer", "matey", "mateys", "hearty", "hearties", "landlubber", "scallywag",
+    "cap'n", "savvy", "shiver", "timbers", "doubloons", "o'", "thar", "ne'er", "o'er", "fer",
+}  # fmt: skip
 ENOUGH = 2  # different markers make an answer pirate speech
 
 
