@@ -22,63 +22,13 @@ SHOUT = "ft:fake-base:shout"
 CONTEXT = 32_768
 FAIL_AFTER = 3  # tokens
 
-_WORDS = [
-    "the",
-    "a",
-    "one",
-    "this",
-    "every",
-    "small",
-    "bright",
-    "quiet",
-    "patient",
-    "early",
-    "river",
-    "harbour",
-    "garden",
-    "window",
-    "letter",
-    "engine",
-    "lantern",
-    "mountain",
-    "morning",
-    "answer",
-    "question",
-    "story",
-    "bridge",
-    "market",
-    "winter",
-    "paper",
-    "carries",
-    "follows",
-    "remembers",
-    "repairs",
-    "opens",
-    "measures",
-    "borrows",
-    "keeps",
-    "finds",
-    "crosses",
-    "paints",
-    "slowly",
-    "twice",
-    "together",
-    "again",
-    "nearby",
-    "without",
-    "before",
-    "under",
-    "beyond",
-    "because",
-    "while",
-    "and",
-    "or",
-    "but",
-    "until",
-    "café",
-    "naïve",
-    "Zürich",
-]
+_WORDS = re.findall(
+    r"\w+",
+    """the a one this every small bright quiet patient early river harbour garden window letter engine lantern mountain
+morning answer question story bridge market winter paper carries follows remembers repairs opens measures
+borrows keeps finds crosses paints slowly twice together again nearby without before under beyond because while
+and or but until café naïve Zürich""",
+)
 _EMOJI = ("🌊", "🌿", "👩🏽‍🚀", "✨", "🇳🇴", "日本")
 _EOS = 256
 _PIECES = [f" {word}" for word in _WORDS]

@@ -1,0 +1,148 @@
+"""From folders to a Backend: weights, tokenizer, adapters, and the evidence that they are what they say.
+
+Safetensors only, from this disk only, without code from strangers. A base that fails raises; an adapter that fails is
+refused alone, and the base and the others serve.
+"""
+
+import logging
+import os
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from models_backend.config import Settings
+from models_backend.registry import Entry
+
+from . import lora, proof
+from .contract import Backend, EngineError, Note
+from .dialect import TokenizerDialect
+from .lora import Riders
+from .runner import SlotRunner, SoloRunner, TorchRunner
+
+log = logging.getLogger(__name__)
+
+CPU_CHUNK = 128  # ids of prompts in one pass beside running rows: about a fifth of a second on two cores
+GPU_CHUNK = 512
+MEMORY_SHARE = 0.5  # of what is free after the weights, for keys and values
+
+
+def load(base: Entry, tuned: list[Entry], settings: Settings, note: Note) -> Backend:
+    """Raises EngineError: `load_failed`, `unsupported_architecture`."""
+    if base.folder is None:
+        raise EngineError("not_installed", f"{base.id} is not on this machine: python -m models_backend pull {base.id}")
+    device = pick_device(settings.device)
+    note(f"Loading {base.id} on {device}")
+    try:
+        model, dialect = _open(base, device)
+    except EngineError:
+        raise
+    except Exception as error:
+        raise EngineError("load_failed", f"{base.id} cannot be loaded from {base.folder}: {error}") from error
+    note(f"Testing {base.id}")
+    riders = Riders()
+    runner = pick_runner(model, riders, settings.slots, longest(model.config, settings.context))
+    if isinstance(runner, SlotRunner):
+        runner.fit(int(_free_memory(model.device) * MEMORY_SHARE))
+    backend = Backend(dialect, runner)
+    vocabulary = model.config.get_text_config(decoder=True).vocab_size
+    plain = proof.mixed_pass(runner, None, vocabulary) if tuned else None
+    for entry in tuned:
+        note(f"Proving {entry.id}")
+        _adapt(backend, model, riders, entry, plain, vocabulary)
+    return backend
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto` is CUDA, else Apple's GPU, else the CPU. Raises EngineError for one that is not there."""
+    if wanted == "auto":
+        mps = torch.backends.mps.is_available()
+        wanted = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise EngineError(
+            "no_device", f"There is no device {wanted}. Set DIPTYCH_DEVICE to auto or cpu. ({error})"
+        ) from None
+    return device
+
+
+def pick_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU. On a CPU float32: exact enough that a batch gives the tokens that each row gives alone."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def pick_runner(model: Any, riders: Riders, slots: int, context: int) -> TorchRunner:
+    """One batch for all rows if that gives the plain model's logits, else each row alone. Raises EngineError."""
+    vocabulary = model.config.get_text_config(decoder=True).vocab_size
+    expected = proof.reference(model, vocabulary)
+    usual = model.config._attn_implementation
+    chunk = CPU_CHUNK if model.device.type == "cpu" else GPU_CHUNK
+    try:
+        # Two slots at least while testing: the proof compares two rows of one pass.
+        runner: TorchRunner = SlotRunner(model, riders, max(2, slots), context, chunk)
+        why = proof.self_test(runner, expected, vocabulary)
+    except Exception as error:
+        why = str(error)
+    if why is not None:
+        log.warning("%s answers row by row, for it cannot share a batch: %s", type(model).__name__, why)
+        model.set_attn_implementation(usual)
+        runner = SoloRunner(model, riders, max(2, slots), context)
+        why = proof.self_test(runner, expected, vocabulary)
+    if why is not None:
+        raise EngineError("unsupported_architecture", f"{type(model).__name__} does not generate as it should: {why}")
+    runner.slots = slots
+    return runner
+
+
+def longest(config: Any, cap: int) -> int:
+    """Tokens a row may reach: what the model was made for, at most `cap`."""
+    text = config.get_text_config(decoder=True)
+    own = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or cap
+    return min(int(own), cap)
+
+
+def _open(base: Entry, device: torch.device) -> tuple[Any, TokenizerDialect]:
+    tokenizer = AutoTokenizer.from_pretrained(base.folder, local_files_only=True, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        base.folder,
+        dtype=pick_dtype(device),
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    model = model.to(device).eval().requires_grad_(False)
+    eos = model.generation_config.eos_token_id
+    if eos is None:
+        eos = tokenizer.eos_token_id
+    ends = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
+    return model, TokenizerDialect(tokenizer, ends)
+
+
+def _adapt(
+    backend: Backend, model: Any, riders: Riders, entry: Entry, plain: torch.Tensor | None, vocabulary: int
+) -> None:
+    assert entry.adapter is not None and plain is not None
+    runner: Any = backend.runner
+    try:
+        digest = lora.attach(model, riders, entry.id, entry.adapter)
+        if entry.sha256 is not None and digest != entry.sha256:
+            raise EngineError("adapter_refused", "The adapter's weights are not those that its card names (sha256).")
+        found = proof.prove(runner, plain, entry.id, digest, vocabulary)
+        backend.proofs[entry.id] = found
+        if found.state != "proven":
+            raise EngineError("proof_failed", f"{entry.id} could not be proven to differ from its base: {found.detail}")
+    except EngineError as error:
+        lora.detach(model, entry.id)
+        backend.refused[entry.id] = error
+        log.warning("%s is not served: %s", entry.id, error.message)
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 8 << 30  # macOS does not tell; memory is taken only as answers grow

@@ -1,0 +1,91 @@
+"""Evidence at load: that the batched runner computes what the model computes, and that an adapter makes another model.
+
+All comparisons are of logits on probe ids, which need no tokenizer. Cheap: a few short passes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from models_backend.protocol.workers import Proof
+
+from .contract import Feed
+from .runner import TorchRunner
+
+PROBE = 16  # ids
+DECODED = 3  # of them, one by one
+# Share of the largest logit by which two right ways to compute it may differ (order of sums), by bytes of the type.
+TOLERANCE = {8: 1e-6, 4: 1e-3, 2: 6e-2}
+
+
+def probe(vocabulary: int, row: int = 0, length: int = PROBE) -> list[int]:
+    """Ids spread over the vocabulary, other ones for each `row`."""
+    return [(7919 * (i + 1) + 104729 * row) % vocabulary for i in range(length)]
+
+
+@torch.inference_mode()
+def reference(model: torch.nn.Module, vocabulary: int) -> Tensor:
+    """Logits after each probe of `self_test`, by the plain model, each probe alone and without any cache."""
+    device = next(model.parameters()).device
+    rows = [probe(vocabulary, 0), probe(vocabulary, 1, PROBE - 5)]
+    return torch.stack(
+        [model(input_ids=torch.tensor([row], device=device), use_cache=False).logits[0, -1] for row in rows]
+    )
+
+
+def self_test(runner: TorchRunner, expected: Tensor, vocabulary: int) -> str | None:
+    """Run two rows of unequal length in chunks and single steps; return what is wrong with the result, or None."""
+    rows = [probe(vocabulary, 0), probe(vocabulary, 1, PROBE - 5)]
+    try:
+        found = _by_steps(runner, rows)
+    except Exception as error:  # whatever an unknown architecture does with a cache that it does not know
+        return f"{type(error).__name__}: {error}"
+    finally:
+        for slot in range(len(rows)):
+            runner.release(slot)
+    worst = float((found.float() - expected.float()).abs().max())
+    allowed = TOLERANCE[expected.element_size()] * float(expected.float().abs().max())
+    return None if worst <= allowed else f"logits are off by {worst:.3g}, more than {allowed:.3g}"
+
+
+def mixed_pass(runner: TorchRunner, adapter: str | None, vocabulary: int) -> Tensor:
+    """Logits [2, vocabulary] of two rows on the same probe: the base's, and one that carries `adapter`."""
+    ids = probe(vocabulary)
+    logits = runner.logits([Feed(0, None, 0, ids, None), Feed(1, adapter, 0, ids, None)])
+    for slot in (0, 1):
+        runner.release(slot)
+    return logits
+
+
+def prove(runner: TorchRunner, plain: Tensor, adapter: str, sha256: str, vocabulary: int) -> Proof:
+    """Hold the base row of a mixed pass against `plain`, the same pass before any adapter was attached."""
+    mixed = mixed_pass(runner, adapter, vocabulary)
+    equal = bool(torch.equal(mixed[0], plain[0]))
+    delta = float((mixed[1].float() - mixed[0].float()).abs().max())
+    proven = equal and 0 < delta < float("inf")
+    words = [
+        "The base row is bit-equal to the base without adapters." if equal else "The base row has changed.",
+        f"The adapter moves a logit by up to {delta:.3g}." if proven or equal else "",
+    ]
+    return Proof("proven" if proven else "failed", equal, delta, sha256, " ".join(filter(None, words)))
+
+
+def _by_steps(runner: TorchRunner, rows: Sequence[list[int]]) -> Tensor:
+    """Feed `rows` as the engine would: the first in two chunks, the second beside its second one, then decode."""
+    ends = [len(row) - DECODED for row in rows]
+    if runner.chunk is None:
+        runner.logits(
+            [Feed(slot, None, 0, row[:end], None) for slot, (row, end) in enumerate(zip(rows, ends, strict=True))]
+        )
+    else:
+        runner.logits([Feed(0, None, 0, rows[0][:4], None)])
+        runner.logits([Feed(0, None, 4, rows[0][4 : ends[0]], None), Feed(1, None, 0, rows[1][: ends[1]], None)])
+    for step in range(DECODED):
+        found = runner.logits(
+            [
+                Feed(slot, None, end + step, [row[end + step]], None)
+                for slot, (row, end) in enumerate(zip(rows, ends, strict=True))
+            ]
+        )
+    return found

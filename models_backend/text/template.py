@@ -1,0 +1,206 @@
+"""Chat templates: programs from strangers, run in jinja's immutable sandbox with limits on time and size.
+
+A template may loop, so the time limit is checked at every line it runs; it may multiply text, so every operation that
+makes a longer text is bounded, not only the output.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from types import FrameType
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from .contract import EngineError
+
+MAX_CHARS = 1 << 20
+MAX_SECONDS = 2.0
+_DULL = ("center", "format", "indent", "wordwrap", "urlize", "pprint", "random", "xmlattr")  # filters that grow text
+
+
+class _Refused(Exception):
+    """The template itself says no, by raise_exception()."""
+
+
+class _TooMuch(Exception):
+    """A limit was reached."""
+
+
+class ChatTemplate:
+    """A compiled chat template. `special` are the tokenizer's special tokens by name, as the template expects them."""
+
+    def __init__(self, source: str, special: dict[str, str], max_seconds: float = MAX_SECONDS) -> None:
+        """Raises EngineError, code `bad_template`, if it does not compile."""
+        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
+        environment.filters["tojson"] = _tojson
+        environment.globals.update(raise_exception=_raise, strftime_now=_strftime)
+        for name in _DULL:
+            environment.filters.pop(name, None)
+        self._special = special
+        self._max_seconds = max_seconds
+        try:
+            self._template = environment.from_string(source)
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise EngineError("bad_template", f"The model's chat template is broken: {error}") from None
+
+    def render(self, messages: Sequence[dict[str, str]]) -> str:
+        """The prompt text up to where the assistant begins. Raises EngineError."""
+        values = {**self._special, "messages": list(messages), "tools": None, "documents": None}
+        try:
+            with _Deadline(self._max_seconds):
+                return _joined(self._template.generate(add_generation_prompt=True, **values))
+        except _Refused as error:
+            message = f"The model's chat template refuses these messages: {error}"
+            raise EngineError("template_refused", message) from None
+        except (_TooMuch, MemoryError) as error:
+            raise EngineError("template_too_costly", f"The model's chat template was stopped: {error}") from None
+        except Exception as error:  # a template may raise anything that an expression can
+            raise EngineError("bad_template", f"The model's chat template failed: {error}") from None
+
+
+class _Generator(CodeGenerator):
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        """`a ~ b`, by a function that has a limit."""
+        self.write("environment.concatenated((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    code_generator_class = _Generator
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" and not (abs(left) <= 1 << 32 and abs(right) <= 64):
+            raise _TooMuch("it computes a number that is too big.")
+        if operator == "*":
+            length = max(_length(left) * _number(right), _length(right) * _number(left))
+            if length > MAX_CHARS:
+                raise _TooMuch("it makes a text that is too long.")
+        if operator == "%" and isinstance(left, str):
+            raise _TooMuch("it formats text with %, which is not supported.")
+        return _bounded(super().call_binop(context, operator, left, right))
+
+    def concatenated(self, parts: Sequence[Any]) -> str:
+        return _bounded("".join(str(part) for part in parts))
+
+    def call(self, __context: Any, __function: Any, *args: Any, **kwargs: Any) -> Any:
+        owner = getattr(__function, "__self__", None)
+        if isinstance(owner, str) and getattr(__function, "__name__", "") not in _PLAIN_METHODS:
+            raise _TooMuch(
+                f"it calls {getattr(__function, '__name__', 'a method')!s} on a text, which is not supported."
+            )
+        return _bounded(super().call(__context, __function, *args, **kwargs))
+
+
+_PLAIN_METHODS = frozenset(
+    [
+        "strip",
+        "lstrip",
+        "rstrip",
+        "split",
+        "rsplit",
+        "splitlines",
+        "startswith",
+        "endswith",
+        "lower",
+        "upper",
+        "title",
+        "capitalize",
+        "find",
+        "rfind",
+        "index",
+        "count",
+        "removeprefix",
+        "removesuffix",
+        "isdigit",
+        "isalpha",
+        "isalnum",
+        "isspace",
+        "isupper",
+        "islower",
+        "replace",
+        "join",
+        "partition",
+        "rpartition",
+    ]
+)
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks the answer for trainers; for us its body is plain text."""
+
+    tags = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class _Deadline:
+    """Raises _TooMuch inside the running code once the time is over; costs a call for each line of the template."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._end = time.monotonic() + self._seconds
+        self._before = sys.gettrace()
+        sys.settrace(self._look)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _look(self, frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
+        if time.monotonic() > self._end:
+            raise _TooMuch(f"it ran for more than {self._seconds:g} s.")
+        return self._look
+
+
+def _joined(parts: Iterable[str]) -> str:
+    texts, length = [], 0
+    for part in parts:
+        length += len(part)
+        if length > MAX_CHARS:
+            raise _TooMuch(f"its output is longer than {MAX_CHARS} characters.")
+        texts.append(part)
+    return "".join(texts)
+
+
+def _bounded(value: Any) -> Any:
+    if _length(value) > MAX_CHARS:
+        raise _TooMuch("it makes a text that is too long.")
+    return value
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str | bytes | list | tuple) else 0
+
+
+def _number(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) else 0
+
+
+def _raise(message: str) -> None:
+    raise _Refused(message)
+
+
+def _strftime(format: str) -> str:
+    return datetime.now().strftime(str(format)[:200])
+
+
+def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
+    """Plain JSON: jinja's own filter escapes for HTML, which no chat template wants."""
+    return str(
+        _bounded(json.dumps(value, ensure_ascii=ensure_ascii, indent=None if indent is None else min(indent, 8)))
+    )
