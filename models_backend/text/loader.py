@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from models_backend.config import Settings
 from models_backend.registry import Entry
@@ -33,6 +34,7 @@ def load(base: Entry, tuned: list[Entry], settings: Settings, note: Note) -> Bac
         raise EngineError("not_installed", f"{base.id} is not on this machine: python -m models_backend pull {base.id}")
     device = pick_device(settings.device)
     note(f"Loading {base.id} on {device}")
+    transformers_logging.disable_progress_bar()  # the worker has its own words for it
     try:
         model, dialect = _open(base, device)
     except EngineError:
@@ -62,9 +64,8 @@ def pick_device(wanted: str) -> torch.device:
         device = torch.device(wanted)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise EngineError(
-            "no_device", f"There is no device {wanted}. Set DIPTYCH_DEVICE to auto or cpu. ({error})"
-        ) from None
+        message = f"There is no device {wanted}. Set DIPTYCH_DEVICE to auto or cpu. ({error})"
+        raise EngineError("no_device", message) from None
     return device
 
 

@@ -28,15 +28,13 @@ def probe(vocabulary: int, row: int = 0, length: int = PROBE) -> list[int]:
 def reference(model: torch.nn.Module, vocabulary: int) -> Tensor:
     """Logits after each probe of `self_test`, by the plain model, each probe alone and without any cache."""
     device = next(model.parameters()).device
-    rows = [probe(vocabulary, 0), probe(vocabulary, 1, PROBE - 5)]
-    return torch.stack(
-        [model(input_ids=torch.tensor([row], device=device), use_cache=False).logits[0, -1] for row in rows]
-    )
+    batches = [torch.tensor([row], device=device) for row in _rows(vocabulary)]
+    return torch.stack([model(input_ids=batch, use_cache=False).logits[0, -1] for batch in batches])
 
 
 def self_test(runner: TorchRunner, expected: Tensor, vocabulary: int) -> str | None:
     """Run two rows of unequal length in chunks and single steps; return what is wrong with the result, or None."""
-    rows = [probe(vocabulary, 0), probe(vocabulary, 1, PROBE - 5)]
+    rows = _rows(vocabulary)
     try:
         found = _by_steps(runner, rows)
     except Exception as error:  # whatever an unknown architecture does with a cache that it does not know
@@ -71,21 +69,22 @@ def prove(runner: TorchRunner, plain: Tensor, adapter: str, sha256: str, vocabul
     return Proof("proven" if proven else "failed", equal, delta, sha256, " ".join(filter(None, words)))
 
 
+def _rows(vocabulary: int) -> list[list[int]]:
+    return [probe(vocabulary, 0), probe(vocabulary, 1, PROBE - 5)]
+
+
 def _by_steps(runner: TorchRunner, rows: Sequence[list[int]]) -> Tensor:
     """Feed `rows` as the engine would: the first in two chunks, the second beside its second one, then decode."""
+
+    def piece(row: int, start: int, end: int) -> Feed:
+        return Feed(row, None, start, rows[row][start:end], None)
+
     ends = [len(row) - DECODED for row in rows]
     if runner.chunk is None:
-        runner.logits(
-            [Feed(slot, None, 0, row[:end], None) for slot, (row, end) in enumerate(zip(rows, ends, strict=True))]
-        )
+        runner.logits([piece(0, 0, ends[0]), piece(1, 0, ends[1])])
     else:
-        runner.logits([Feed(0, None, 0, rows[0][:4], None)])
-        runner.logits([Feed(0, None, 4, rows[0][4 : ends[0]], None), Feed(1, None, 0, rows[1][: ends[1]], None)])
+        runner.logits([piece(0, 0, 4)])
+        runner.logits([piece(0, 4, ends[0]), piece(1, 0, ends[1])])
     for step in range(DECODED):
-        found = runner.logits(
-            [
-                Feed(slot, None, end + step, [row[end + step]], None)
-                for slot, (row, end) in enumerate(zip(rows, ends, strict=True))
-            ]
-        )
+        found = runner.logits([piece(row, end + step, end + step + 1) for row, end in enumerate(ends)])
     return found

@@ -56,11 +56,9 @@ class SlotRunner:
         device = self.model.device
         counts = [len(feed.tokens) for feed in feeds]
         width = max(counts)
-        ids = [[*feed.tokens, *[0] * (width - count)] for feed, count in zip(feeds, counts, strict=True)]
+        ids = [[*feed.tokens, *[0] * (width - len(feed.tokens))] for feed in feeds]
         # A pad repeats the last position: learned position tables have no row beyond the context.
-        places = [
-            [feed.start + min(q, count - 1) for q in range(width)] for feed, count in zip(feeds, counts, strict=True)
-        ]
+        places = [[feed.start + min(q, len(feed.tokens) - 1) for q in range(width)] for feed in feeds]
         self._riders.set([feed.adapter for feed in feeds], device)
         self.cache.at([feed.slot for feed in feeds], [feed.start for feed in feeds], counts, device)
         lasts = sorted({count - 1 for count in counts})

@@ -24,6 +24,7 @@ from .contract import EngineError
 MAX_CHARS = 1 << 20
 MAX_SECONDS = 2.0
 _DULL = ("center", "format", "indent", "wordwrap", "urlize", "pprint", "random", "xmlattr")  # filters that grow text
+_GROWING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "translate", "encode"})
 
 
 class _Refused(Exception):
@@ -95,46 +96,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return _bounded("".join(str(part) for part in parts))
 
     def call(self, __context: Any, __function: Any, *args: Any, **kwargs: Any) -> Any:
-        owner = getattr(__function, "__self__", None)
-        if isinstance(owner, str) and getattr(__function, "__name__", "") not in _PLAIN_METHODS:
-            raise _TooMuch(
-                f"it calls {getattr(__function, '__name__', 'a method')!s} on a text, which is not supported."
-            )
+        name = getattr(__function, "__name__", "")
+        if isinstance(getattr(__function, "__self__", None), str) and name in _GROWING:
+            raise _TooMuch(f"it calls .{name}() on a text, which is not supported.")
         return _bounded(super().call(__context, __function, *args, **kwargs))
-
-
-_PLAIN_METHODS = frozenset(
-    [
-        "strip",
-        "lstrip",
-        "rstrip",
-        "split",
-        "rsplit",
-        "splitlines",
-        "startswith",
-        "endswith",
-        "lower",
-        "upper",
-        "title",
-        "capitalize",
-        "find",
-        "rfind",
-        "index",
-        "count",
-        "removeprefix",
-        "removesuffix",
-        "isdigit",
-        "isalpha",
-        "isalnum",
-        "isspace",
-        "isupper",
-        "islower",
-        "replace",
-        "join",
-        "partition",
-        "rpartition",
-    ]
-)
 
 
 class _Generation(Extension):
@@ -201,6 +166,5 @@ def _strftime(format: str) -> str:
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **_: Any) -> str:
     """Plain JSON: jinja's own filter escapes for HTML, which no chat template wants."""
-    return str(
-        _bounded(json.dumps(value, ensure_ascii=ensure_ascii, indent=None if indent is None else min(indent, 8)))
-    )
+    step = None if indent is None else min(indent, 8)
+    return str(_bounded(json.dumps(value, ensure_ascii=ensure_ascii, indent=step)))

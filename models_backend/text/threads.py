@@ -1,4 +1,4 @@
-"""How many threads the worker computes with, and how they wait. Must run before torch is imported for the first time."""
+"""How many threads the worker computes with, and how they wait. Must run before torch is imported."""
 
 import os
 
