@@ -35,7 +35,7 @@ class Stack:
         self.url = f"http://127.0.0.1:{self.port}"
         self.signed_in = f"{self.url}/?token={TOKEN}"
         self.lines: list[str] = []
-        self._env = {
+        self.env = {
             **os.environ,
             "DIPTYCH_HOME": str(home),
             "DIPTYCH_PORT": str(self.port),
@@ -50,7 +50,7 @@ class Stack:
         self._process = subprocess.Popen(
             [sys.executable, "manage.py", "up"],
             cwd=ROOT,
-            env=self._env,
+            env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -108,16 +108,25 @@ class Stack:
             time.sleep(0.1)
         raise TimeoutError(f"not ready after {seconds} s: {self.get('/readyz')}\n{self.output}")
 
+    root = ROOT
+
+    def manage(self, *args: str) -> list[str]:
+        """Command line of `manage.py` with these arguments; run it with `env` in `root`."""
+        return [sys.executable, "manage.py", *args]
+
     def pids(self, name: str) -> list[int]:
         """Process ids of the child called `name`: bus, web, recorder or worker."""
         pattern = {
-            "bus": r"valkey.*--unixsocket",
+            "bus": "unixsocket",
             "web": r"-m daphne",
             "recorder": r"manage\.py record",
             "worker": r"-m models_backend worker",
         }[name]
         found = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(self._process.pid)], capture_output=True, text=True, check=False
+            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self._process.pid)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return [int(line.split()[0]) for line in found.stdout.splitlines() if re.search(pattern, line)]
 

@@ -20,13 +20,15 @@ PATIENCE = 10.0  # seconds between the polite word and the kill
 
 @dataclass
 class Child:
-    """One process to keep alive. `last` ones are ended after the others (the bus, which the others still write to)."""
+    """One process to keep alive. `last` ones are ended after the others (the bus, which the others still
+    write to). `log` is where a process writes that does not speak to us."""
 
     name: str
     argv: list[str]
     env: dict[str, str] = field(default_factory=dict)
     cwd: Path | None = None
     last: bool = False
+    log: Path | None = None
     process: asyncio.subprocess.Process | None = None
 
 
@@ -71,7 +73,8 @@ class Supervisor:
                 return
             if loop.time() - born > FORGIVEN_AFTER:
                 delay = 0.2
-            self._say("up", f"{child.name} ended ({_reason(code)}); starting it again in {delay:.1f} s")
+            where = f"; see {child.log}" if child.log else ""
+            self._say("up", f"{child.name} ended ({_reason(code)}{where}); starting it again in {delay:.1f} s")
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
 

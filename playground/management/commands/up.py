@@ -85,8 +85,9 @@ class Command(BaseCommand):
             path = Path(tempfile.mkdtemp(prefix="diptych-")) / "bus.sock"
         argv = [str(get_binary_path()), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
         argv += ["--dir", str(data), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
-        argv += ["--loglevel", "warning"]
-        return f"unix://{path}", Child("bus", argv, last=True)
+        log = data / "valkey.log"
+        argv += ["--logfile", str(log), "--loglevel", "notice"]
+        return f"unix://{path}", Child("bus", argv, last=True, log=log)
 
     def _prepare(self) -> None:
         if os.environ.get("DIPTYCH_ENGINE") != "fake":
