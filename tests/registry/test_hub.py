@@ -81,9 +81,7 @@ class Hub:
         return {"id": "owner/name", "sha": COMMIT, "siblings": files, "cardData": {"license": "mit"}}
 
     def tree(self) -> list[dict[str, Any]]:
-        return [
-            {"type": "file", "oid": "0" * 40, "path": name, "size": len(body)} for name, body in self.files.items()
-        ]
+        return [{"type": "file", "oid": "0" * 40, "path": name, "size": len(body)} for name, body in self.files.items()]
 
 
 @pytest.fixture
@@ -103,7 +101,12 @@ def fetch(tmp_path: Path, server: Hub, id: str = "owner/name") -> tuple[str, str
 
 
 def test_a_model_comes_with_its_commit_and_licence_but_without_pickles_and_code(tmp_path: Path, server: Hub) -> None:
-    server.files |= {"pytorch_model.bin": b"pickle", "modeling.py": b"evil", "README.md": b"#", "onnx/config.json": b"{}"}
+    server.files |= {
+        "pytorch_model.bin": b"pickle",
+        "modeling.py": b"evil",
+        "README.md": b"#",
+        "onnx/config.json": b"{}",
+    }
     seen: list[Progress] = []
     (tmp_path / "built").mkdir()
     got = hub.fetch("owner/name", tmp_path / "built", tmp_path, seen.append, endpoint=server.url)
@@ -142,5 +145,5 @@ def test_a_name_that_the_hub_does_not_know_is_unknown(tmp_path: Path, server: Hu
 def test_a_hub_that_does_not_answer_is_told_with_what_to_do(tmp_path: Path, server: Hub) -> None:
     server.server.shutdown()
     server.server.server_close()
-    with pytest.raises(NotReachable, match="owner/name.*pull PATH --as"):
+    with pytest.raises(NotReachable, match=r"owner/name.*pull PATH --as"):
         fetch(tmp_path, server)
