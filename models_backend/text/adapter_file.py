@@ -24,7 +24,8 @@ _KEY = re.compile(r"base_model\.model\.(?P<path>[A-Za-z0-9_.]{1,300})\.lora_(?P<
 _HARMLESS = {
     "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying", "eva_config",
     "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern",
-    "layers_to_transform", "lora_alpha", "megatron_core", "lora_dropout", "peft_type", "peft_version", "qalora_group_size", "r",
+    "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "peft_type", "peft_version",
+    "qalora_group_size", "r",
     "revision", "runtime_config", "target_modules", "task_type", "use_rslora",
 }  # fmt: skip
 # Starts that leave the base as it is. PiSSA, OLoRA and their like change the base's own weights while training.

@@ -109,11 +109,13 @@ class Engine:
         self.slots = min(self.slots, backend.runner.slots)
         self._scheduler = Scheduler(self.slots, backend.runner.chunk)
         for name, info in self._infos.items():
+            proof = backend.proofs.get(name)
             self._infos[name] = msgspec.structs.replace(
                 info,
                 loaded=name not in backend.refused,
                 context=backend.runner.context,
-                proof=backend.proofs.get(name, info.proof),
+                proof=proof,
+                sha256=info.sha256 or (proof.adapter_sha256 if proof else None),
             )
         self._backend = backend
 

@@ -77,6 +77,7 @@ class SlotRunner:
         self._spoilt |= {feed.slot for feed, outcome in zip(feeds, outcomes, strict=True) if outcome.error}
         return outcomes
 
+    @torch.inference_mode()
     def release(self, slot: int) -> None:
         if slot in self._spoilt:
             self._spoilt.remove(slot)
@@ -130,6 +131,7 @@ def describe_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+@torch.inference_mode()
 def _drawn(runner: TorchRunner, feeds: Sequence[Feed]) -> list[Outcome]:
     """Forward `feeds` and draw a token for each that wants one. Raises OutOfMemory."""
     try:
