@@ -3,9 +3,7 @@
 import os
 from pathlib import Path
 
-from rich.table import Table
-
-from models_backend.commands.screen import console, screen
+from models_backend.commands.screen import console, print_table, screen
 from models_backend.registry import entries, names
 from models_backend.registry import pull as pulling
 from models_backend.registry.entries import Entry
@@ -31,10 +29,12 @@ def pull(id: str, home: Path, name: str | None) -> None:
 
 
 def list_models(home: Path) -> None:
-    table = Table("id", "title", "here", "licence", "context", box=None, pad_edge=False)
-    for entry in entries.models(home):
-        table.add_row(entry.id, entry.title, _state(entry), entry.licence, str(entry.context or ""))
-    console.print(table)
+    heads = ("id", "title", "here", "licence", "context")
+    rows = [
+        (entry.id, entry.title, _state(entry), entry.licence, str(entry.context or ""))
+        for entry in entries.models(home)
+    ]
+    print_table([heads, *rows])
 
 
 def remove(id: str, home: Path) -> None:

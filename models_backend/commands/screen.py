@@ -1,7 +1,7 @@
 """Shows progress to a person: a bar on a terminal, and on a pipe one line when a phase begins and at each quarter."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -67,6 +67,13 @@ class _Lines:
         elif quarter > self.quarter and seen.unit == "bytes":
             print(f"{seen.phase}: {quarter * 100 // QUARTERS} %", flush=True)
         self.phase, self.quarter = seen.phase, quarter
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Rows in columns, the first row being the heads. Never cut to a terminal's width: ids are there to be copied."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def fail(text: object) -> None:

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from models_backend.commands.screen import console, screen
+from models_backend.commands.screen import console, print_table, screen
 from models_backend.registry import RegistryError, entries, manifest
 from models_backend.registry.progress import Progress
 from models_backend.training import card, recipe
@@ -71,10 +69,13 @@ def evaluate(name: str, home: Path, threads: int | None, publish: bool) -> None:
     ][:EXAMPLES]
     filled = card.with_figures(card.read_card(folder), report.measure, report.tuned, report.base, shown, len(rows))
     card.write_card(folder, filled)
-    table = Table("model", report.measure, "rows", box=None, pad_edge=False)
-    table.add_row(plan.base, f"{report.base:.3f}", str(len(rows)))
-    table.add_row(f"{plan.base} + {name}", f"{report.tuned:.3f}", str(len(rows)))
-    console.print(table)
+    print_table(
+        [
+            ("model", report.measure, "rows"),
+            (plan.base, f"{report.base:.3f}", str(len(rows))),
+            (f"{plan.base} + {name}", f"{report.tuned:.3f}", str(len(rows))),
+        ]
+    )
 
 
 def _base(plan: Recipe, home: Path) -> tuple[Path, str | None]:

@@ -1,4 +1,5 @@
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,5 @@ def test_no_damaged_byte_ends_in_anything_but_an_answer_or_a_refusal(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.gguf"
     path.write_bytes(SOUND[:at] + bytes([byte]) + SOUND[at + 1 :])
-    try:
+    with suppress(BadGguf):
         check(path)
-    except BadGguf:
-        pass
