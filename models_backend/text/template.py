@@ -1,7 +1,7 @@
 """Chat templates: programs from strangers, run in jinja's immutable sandbox with limits on time and size.
 
-A template may loop, so the time limit is checked at every line it runs; it may multiply text, so every operation that
-makes a longer text is bounded, not only the output.
+A template may loop, so the time limit is checked at every line it runs; it may multiply text, so whatever goes into or
+comes out of an operation is weighed, lists in lists included, not only the output.
 """
 
 import json
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import wraps
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,7 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
 from .contract import EngineError
 
@@ -40,11 +42,14 @@ class ChatTemplate:
 
     def __init__(self, source: str, special: dict[str, str], max_seconds: float = MAX_SECONDS) -> None:
         """Raises EngineError, code `bad_template`, if it does not compile."""
-        environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
+        environment = _Sandbox(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation], finalize=_bounded
+        )
         environment.filters["tojson"] = _tojson
         environment.globals.update(raise_exception=_raise, strftime_now=_strftime)
         for name in _DULL:
             environment.filters.pop(name, None)
+        environment.filters = {name: _guarded(name, made) for name, made in environment.filters.items()}
         self._special = special
         self._max_seconds = max_seconds
         try:
@@ -84,21 +89,25 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "**" and not (abs(left) <= 1 << 32 and abs(right) <= 64):
             raise _TooMuch("it computes a number that is too big.")
-        if operator == "*":
-            length = max(_length(left) * _number(right), _length(right) * _number(left))
-            if length > MAX_CHARS:
-                raise _TooMuch("it makes a text that is too long.")
+        if operator == "*" and (
+            _length(left) * _number(right) > MAX_CHARS or _length(right) * _number(left) > MAX_CHARS
+        ):
+            raise _TooMuch("it makes a text that is too long.")
         if operator == "%" and isinstance(left, str):
             raise _TooMuch("it formats text with %, which is not supported.")
         return _bounded(super().call_binop(context, operator, left, right))
 
     def concatenated(self, parts: Sequence[Any]) -> str:
-        return _bounded("".join(str(part) for part in parts))
+        return str(_bounded("".join(str(_bounded(part)) for part in parts)))
 
     def call(self, __context: Any, __function: Any, *args: Any, **kwargs: Any) -> Any:
-        name = getattr(__function, "__name__", "")
-        if isinstance(getattr(__function, "__self__", None), str) and name in _GROWING:
+        method = getattr(__function, "__wrapped__", __function)  # the sandbox itself wraps str.format
+        name = getattr(method, "__name__", "")
+        if isinstance(getattr(method, "__self__", None), str) and name in _GROWING:
             raise _TooMuch(f"it calls .{name}() on a text, which is not supported.")
+        if name == "replace":
+            _check_replace(method.__self__, *args)
+        _bounded((getattr(method, "__self__", None), args, kwargs))
         return _bounded(super().call(__context, __function, *args, **kwargs))
 
 
@@ -142,9 +151,38 @@ def _joined(parts: Iterable[str]) -> str:
     return "".join(texts)
 
 
-def _bounded(value: Any) -> Any:
-    if _length(value) > MAX_CHARS:
+def _guarded(name: str, made: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that weighs what it is given and what it gives."""
+
+    @wraps(made)  # jinja's marks for filters that want the environment are attributes
+    def weighed(*args: Any, **kwargs: Any) -> Any:
+        _bounded((args, kwargs))
+        if name == "replace":
+            _check_replace(*args[1:])  # the first is the environment
+        return _bounded(made(*args, **kwargs))
+
+    return weighed
+
+
+def _check_replace(text: Any, old: Any = "", new: Any = "", *_: Any) -> None:
+    if (str(text).count(str(old)) + 1) * len(str(new)) > MAX_CHARS:
         raise _TooMuch("it makes a text that is too long.")
+
+
+def _bounded(value: Any) -> Any:
+    """Return `value`, which weighs no more than the longest output."""
+    heavy, seen = [value], 0
+    while heavy:
+        part = heavy.pop()
+        seen += 1 + (len(part) if isinstance(part, str | bytes) else 0)
+        if seen > MAX_CHARS:
+            raise _TooMuch("it makes a text or a list that is too long.")
+        if isinstance(part, Namespace):
+            part = object.__getattribute__(part, "_Namespace__attrs")  # it shows its contents to templates alone
+        if isinstance(part, dict):
+            heavy += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple):
+            heavy += part
     return value
 
 
