@@ -28,6 +28,7 @@ KEEP_SECONDS = 7 * 24 * 3600  # a log outlives its run's last change by so much
 
 FENCED = -1
 GONE = -2
+GAP = -3
 
 
 def run_key(run: str) -> str:
@@ -93,12 +94,14 @@ return answer
 """
 
 # KEYS run, log, ended ; ARGV part, attempt, batch, keep, run id, then (lane, 1 if it ends the lane, event)...
-# -> number of the newest event, -1 fenced, -2 gone
+# -> number of the newest event, -1 fenced, -2 gone, -3 an earlier batch is missing
 APPEND = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -2 end
 if redis.call('HGET', KEYS[1], 'attempt:' .. ARGV[1]) ~= ARGV[2] then return -1 end
 local n = tonumber(redis.call('HGET', KEYS[1], 'seq'))
-if tonumber(redis.call('HGET', KEYS[1], 'batch:' .. ARGV[1])) >= tonumber(ARGV[3]) then return n end
+local written = tonumber(redis.call('HGET', KEYS[1], 'batch:' .. ARGV[1]))
+if tonumber(ARGV[3]) <= written then return n end
+if tonumber(ARGV[3]) > written + 1 then return -3 end
 for i = 6, #ARGV, 3 do
   local lane = 'lane:' .. ARGV[i]
   if redis.call('HGET', KEYS[1], lane) ~= 'ended' then

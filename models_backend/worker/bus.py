@@ -17,6 +17,10 @@ class Fenced(Exception):
     """Another worker owns the part now; whatever this one still has to say of it is void."""
 
 
+class Gap(Exception):
+    """The bus has lost what was written before; it has to be said again first."""
+
+
 class Gone(Exception):
     """The run is no longer on the bus."""
 
@@ -131,7 +135,7 @@ class WorkerBus:
         )
 
     async def append(self, entry: Entry, attempt: int, batch: int, events: list[LaneEvent]) -> None:
-        """Write one batch, once, however often it is sent. Raises Fenced or Gone."""
+        """Write one batch, once, however often it is sent. Raises Fenced, Gone or Gap."""
         args: list[str | int | bytes] = [entry.part, attempt, batch, log.KEEP_SECONDS, entry.run]
         for event in events:
             args += [event.lane, int(isinstance(event, ENDS)), encode(event)]
@@ -186,6 +190,8 @@ def _raise(answer: object, entry: Entry) -> None:
         raise Fenced(f"{entry.run} {entry.part}")
     if answer == log.GONE:
         raise Gone(entry.run)
+    if answer == log.GAP:
+        raise Gap(entry.run)
 
 
 def _entry(queue: bytes, id_: bytes, fields: dict[bytes, bytes]) -> Entry:

@@ -74,8 +74,10 @@ class EngineThread(threading.Thread):
             if self._preload is not None:
                 self._load(self._preload)
             self.note = ""
-            while not self._closing:
-                self._wake.clear()
+            while True:
+                self._wake.clear()  # before looking, so that what comes while we look wakes us again
+                if self._closing:
+                    return
                 self._load_arrivals()
                 if not self._step():
                     self._wake.wait()

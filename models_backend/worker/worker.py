@@ -21,7 +21,7 @@ from models_backend.protocol.log import STOPS
 from models_backend.protocol.workers import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS, Heartbeat, ModelInfo
 from models_backend.text.engine import Engine
 
-from .bus import Entry, Fenced, Gone, WorkerBus
+from .bus import Entry, Fenced, Gap, Gone, WorkerBus
 from .engine_thread import EngineThread, Events
 from .part import Part
 from .resume import plan
@@ -126,13 +126,27 @@ class Worker:
                 self._drop(part, error)
                 continue
             part.written(written)
-            for lane in stops & part.open:
-                self.thread.stop(part.entry.run, lane)
+            self._stop(part, stops)
+
+    async def _look_for_stops(self) -> None:
+        """Find stops whose word was lost on its way, and parts that were taken from us."""
+        for part in set(self.parts.values()):
+            try:
+                _, stops = await self.bus.check(part.entry, part.attempt)
+            except (Fenced, Gone) as error:
+                self._drop(part, error)
+                continue
+            self._stop(part, stops)
+
+    def _stop(self, part: Part, lanes: set[int]) -> None:
+        for lane in lanes & part.open:
+            self.thread.stop(part.entry.run, lane)
 
     # live ------------------------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
         await self._beat_once()
+        await self._look_for_stops()
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _beat_once(self) -> None:
@@ -236,14 +250,20 @@ class Worker:
         for part in set(self.parts.values()):
             try:
                 while batch := part.next_batch():
-                    number, events = batch
-                    await self.bus.append(part.entry, part.attempt, number, events)
-                    part.written(number)
+                    await self._write(part, *batch)
                 if part.over:
                     await self.bus.finish(part.entry)
                     self._forget(part)
             except (Fenced, Gone) as error:
                 self._drop(part, error)
+
+    async def _write(self, part: Part, number: int, events: list[LaneEvent]) -> None:
+        try:
+            await self.bus.append(part.entry, part.attempt, number, events)
+            part.written(number)
+        except Gap:
+            written, _ = await self.bus.check(part.entry, part.attempt)
+            part.written(written)
 
     def _drop(self, part: Part, error: Exception) -> None:
         """The part is no longer ours to answer: stop computing it and say nothing."""
@@ -259,10 +279,9 @@ class Worker:
     # stop ------------------------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Hear of stops. A word missed while the line was down is found by the check that follows a reconnect."""
+        """Hear of stops at once; a word that is lost is found with the next heartbeat."""
         async with self.bus.redis.pubsub() as channel:
             await channel.subscribe(STOPS)
-            await self._agree()
             async for message in channel.listen():
                 if message["type"] == "message":
                     run, lane = message["data"].decode().split()
