@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
@@ -42,18 +42,16 @@ class _Amount(DownloadColumn):
 
 class _Bars:
     def __init__(self, bars: Bars) -> None:
-        self.bars, self.phase, self.task = bars, "", None
+        self.bars, self.phase = bars, ""
+        self.task: TaskID | None = None
 
     def __call__(self, seen: Progress) -> None:
-        if seen.phase != self.phase:
-            self._finish()
+        if self.task is None or seen.phase != self.phase:
+            if self.task is not None:
+                self.bars.stop_task(self.task)
             self.phase = seen.phase
             self.task = self.bars.add_task(seen.phase, total=seen.total, unit=seen.unit)
         self.bars.update(self.task, completed=seen.done, total=seen.total)
-
-    def _finish(self) -> None:
-        if self.task is not None:
-            self.bars.stop_task(self.task)
 
 
 class _Lines:

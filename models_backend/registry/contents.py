@@ -10,13 +10,18 @@ from fnmatch import fnmatch
 from models_backend.registry.errors import RefusedFormat
 
 TAKEN = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
+TWICE = "consolidated"  # the same weights again, in the layout of another library
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 
 
 def choose(names: Iterable[str], where: str) -> list[str]:
     """The files to take, of those directly in the folder. Raises RefusedFormat if they are not a whole model."""
     names = list(names)
-    taken = sorted(name for name in names if "/" not in name and any(fnmatch(name, rule) for rule in TAKEN))
+    taken = sorted(
+        name
+        for name in names
+        if "/" not in name and not name.startswith(TWICE) and any(fnmatch(name, rule) for rule in TAKEN)
+    )
     if not any(name.endswith(".safetensors") for name in taken):
         pickled = sorted(name for name in names if name.endswith(PICKLES))
         if pickled:

@@ -23,7 +23,7 @@ def fetch(id: str, folder: Path, home: Path, watch: Watcher, endpoint: str | Non
     # huggingface_hub takes a second to import, so only a pull from the hub pays for it.
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # the watcher is told instead
     watch(Progress(f"asking the hub for {id}"))

@@ -19,9 +19,12 @@ PHASES = ("reading the tokenizer", "unpacking the weights", "writing safetensors
 def convert(gguf: Path, folder: Path, generation: Mapping[str, Any], watch: Watcher) -> None:
     """Write the model of `gguf` into the empty `folder`. `generation` are sampling defaults a GGUF cannot carry.
 
-    Weights are stored as float32: 4-bit blocks are scale * number + offset in half precision, so neither bfloat16 nor
-    float16 holds every product, and a folder that is bit-honest needs no word of excuse. (Measured on SmolLM2 135M,
-    see the test.) Raises RefusedFormat for a file that is not a sound GGUF of a language model.
+    Weights are stored as float32, which holds every product of a 4-bit block (scale * number + offset) exactly. On
+    SmolLM2 135M float16 holds 52 % of them and bfloat16 18 %; read back, they shift the next-token distribution by a
+    mean KL of 3e-6 and 1e-4. The folder is twice as large for it, and a CPU, which computes in float32 anyway, maps
+    the file as it lies.
+
+    Raises RefusedFormat for a file that is not a sound GGUF of a language model.
     """
     try:
         header = check(gguf)
@@ -32,13 +35,13 @@ def convert(gguf: Path, folder: Path, generation: Mapping[str, Any], watch: Watc
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # the watcher is told instead
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the watcher is told instead
     _report(watch, 0)
     place: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **place)
         _report(watch, 1)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             gguf.parent, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **place
         )
     except (ValueError, KeyError, NotImplementedError) as error:

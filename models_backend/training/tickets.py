@@ -221,7 +221,7 @@ def generate(seed: int = SEED) -> tuple[list[Row], list[Row]]:
 
 def matches(answer: str, expected: str) -> bool:
     """Exact match: the answer is JSON and equal to the expected JSON, whatever its spaces and order of keys."""
-    return _parsed(answer) == json.loads(expected)
+    return bool(_parsed(answer) == json.loads(expected))
 
 
 def _parsed(answer: str) -> Any:

@@ -105,6 +105,7 @@ def test_a_model_comes_with_its_commit_and_licence_but_without_pickles_and_code(
         "pytorch_model.bin": b"pickle",
         "modeling.py": b"evil",
         "README.md": b"#",
+        "consolidated.safetensors": b"twice",
         "onnx/config.json": b"{}",
     }
     seen: list[Progress] = []
