@@ -63,9 +63,11 @@ class Worker:
         ]
         quitting = asyncio.create_task(quit_.wait())
         await asyncio.wait({quitting, self._failure, *loops}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (quitting, *loops):
-            task.cancel()
-        await asyncio.gather(quitting, *loops, return_exceptions=True)
+        ending = {quitting, *loops}
+        while ending:  # up to Python 3.11 wait_for, which redis-py sends with, may swallow a cancellation: say it again
+            for task in ending:
+                task.cancel()
+            _, ending = await asyncio.wait(ending, timeout=0.05)
         if self._failure.done():
             self._failure.result()
         for task in loops:

@@ -16,6 +16,8 @@ from redis.exceptions import RedisError
 from models_backend.protocol import log
 from playground.errors import BusDown
 
+from .ending import end
+
 logger = logging.getLogger(__name__)
 
 Entry = tuple[int, bytes]  # number and raw JSON of an event
@@ -94,9 +96,7 @@ class Tail:
 
     async def aclose(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     def _forget(self, key: str, listener: Listener) -> None:
         listeners = self._listeners.get(key, set())

@@ -44,7 +44,7 @@ class Board:
             self._task = None
 
     async def _run(self) -> None:
-        while True:
+        while self._task is asyncio.current_task():  # a cancellation may be swallowed, see bus/ending.py
             with contextlib.suppress(BusDown):  # the page hears of that from the runs it follows
                 await self.once()
             await asyncio.sleep(LOOK_SECONDS)

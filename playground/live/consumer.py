@@ -61,9 +61,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         board().leave(self.outbox.put)
         tasks = [*self.following.values(), *([self.watch] if self.watch else [])]
         self.following.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await service.end_tasks(*tasks)
         if self.counted is not None:
             sockets[self.counted] -= 1
             if not sockets[self.counted]:
@@ -143,8 +141,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def _unfollow(self, run_id: str) -> None:
         task = self.following.pop(run_id, None)
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await service.end_tasks(task)
 
     async def _stream(self, run: Run, last: int) -> None:
         """Forward the events of a run until it is unfollowed. Trouble on the way is told once, and waited out."""

@@ -16,6 +16,7 @@ from models_backend.protocol.runs import LaneSpec, RunSpec
 from models_backend.protocol.workers import Heartbeat, ModelInfo
 from playground.access import lookup
 from playground.bus import log, queue, workers
+from playground.bus.ending import end as end_tasks
 from playground.bus.tail import Entry
 from playground.errors import BadParameter, Expired, NotFound
 from playground.models import Lane, Run, User
@@ -177,6 +178,7 @@ __all__ = [
     "Entry",
     "Reset",
     "add_lane",
+    "end_tasks",
     "find",
     "find_shared",
     "follow",
