@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from models_backend.registry.progress import Progress, Watcher
+from models_backend.registry.progress import PHASES, Progress, Watcher
 
 QUARTERS = 4
 console = Console()
@@ -21,37 +21,43 @@ def screen() -> Iterator[Watcher]:
     if not console.is_terminal:
         yield _Lines()
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        _Amount(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), _Amount(), TimeElapsedColumn())
     with Bars(*columns, console=console) as bars:
-        yield _Bars(bars)
+        drawn = _Bars(bars)
+        yield drawn
+        drawn.finish()
 
 
 class _Amount(DownloadColumn):
-    """Megabytes for bytes, plain numbers for what is counted."""
+    """Megabytes for bytes, plain numbers for what is counted, nothing where only the phase is known."""
 
     def render(self, task: Task) -> Text:
-        if task.total is None:
+        if not task.fields["counted"]:
             return Text("")
         return super().render(task) if task.fields["unit"] == "bytes" else MofNCompleteColumn().render(task)
 
 
 class _Bars:
+    """One bar a phase; a phase without an amount of its own pulses until the next begins."""
+
     def __init__(self, bars: Bars) -> None:
         self.bars, self.phase = bars, ""
         self.task: TaskID | None = None
 
     def __call__(self, seen: Progress) -> None:
+        counted = seen.total is not None and seen.unit != PHASES
         if self.task is None or seen.phase != self.phase:
-            if self.task is not None:
-                self.bars.stop_task(self.task)
+            self.finish()
             self.phase = seen.phase
-            self.task = self.bars.add_task(seen.phase, total=seen.total, unit=seen.unit)
-        self.bars.update(self.task, completed=seen.done, total=seen.total)
+            self.task = self.bars.add_task(seen.phase, total=None, unit=seen.unit, counted=counted)
+        if counted:
+            self.bars.update(self.task, completed=seen.done, total=seen.total)
+
+    def finish(self) -> None:
+        """Fill the bar of the phase that has ended."""
+        if self.task is not None:
+            total = self.bars.tasks[self.task].total or 1
+            self.bars.update(self.task, completed=total, total=total)
 
 
 class _Lines:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+PHASES = "phases"  # the unit of work whose parts take unlike times, so that no share of it can be told
 POLL = 0.3  # seconds between two looks at how much has arrived
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`total` is None while the end is not known. `unit` is "bytes" or what is counted, such as "steps"."""
+    """`total` is None while the end is not known. `unit` is "bytes", PHASES, or what is counted, such as "rows"."""
 
     phase: str
     done: int = 0

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from models_backend.registry.errors import RefusedFormat
-from models_backend.registry.progress import Progress, Watcher
+from models_backend.registry.progress import PHASES, Progress, Watcher
 from models_backend.text.gguf_header import BadGguf, check
 
-PHASES = ("reading the tokenizer", "unpacking the weights", "writing safetensors")  # about 5, 15 and 2 seconds
+STEPS = ("reading the tokenizer", "unpacking the weights", "writing safetensors")  # about 5, 15 and 2 seconds
 
 
 def convert(gguf: Path, folder: Path, generation: Mapping[str, Any], watch: Watcher) -> None:
@@ -63,7 +63,7 @@ def convert(gguf: Path, folder: Path, generation: Mapping[str, Any], watch: Watc
 
 
 def _report(watch: Watcher, phase: int) -> None:
-    watch(Progress(PHASES[phase], phase, len(PHASES), "phases"))
+    watch(Progress(STEPS[phase], phase, len(STEPS), PHASES))
 
 
 def _forget_origin(folder: Path) -> None:
