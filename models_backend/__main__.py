@@ -21,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """What a person can put right is said in a sentence, with exit code 1; all else is a bug and keeps its traceback."""
+    """What a person can put right is told in a sentence, with exit code 1; all else is a bug with its traceback."""
     try:
         yield
     except (RegistryError, BadRecipe, BadRow) as error:
@@ -48,7 +48,9 @@ def list_models() -> None:
 
 
 @app.command()
-def rm(id: Annotated[str, typer.Argument(help="The id of a pulled model, or of an adapter of this installation.")]) -> None:
+def rm(
+    id: Annotated[str, typer.Argument(help="The id of a pulled model, or of an adapter of this installation.")],
+) -> None:
     """Delete a model from the disk."""
     with plainly():
         models.remove(id, Settings().home)
