@@ -17,7 +17,7 @@ def listing(person: User, query: str = "", before: datetime.datetime | None = No
     All words of `query` must be found, each in the prompt, the title, an answer or the name of a model, in any case.
     """
     runs = Run.objects.visible_to(person).prefetch_related("lanes")
-    for word in query[:MAX_QUERY].casefold().split():
+    for word in query[:MAX_QUERY].replace("\x00", " ").casefold().split():
         answers = Lane.objects.filter(run=OuterRef("pk"), search__contains=word)
         runs = runs.filter(Q(search__contains=word) | Exists(answers))
     if before is not None:
