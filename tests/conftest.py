@@ -49,7 +49,7 @@ def valkey() -> Iterator[str]:
     """Path of the socket of a Valkey that lives as long as the tests. Short, for sockets' paths are bounded."""
     with tempfile.TemporaryDirectory(prefix="dv-") as folder:
         path = Path(folder) / "bus.sock"
-        with ValkeyServer(unix_socket_path=path):
+        with ValkeyServer(unix_socket_path=path, port=0):
             yield str(path)
 
 
