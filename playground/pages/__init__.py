@@ -1,1 +1,1 @@
-"""Pages: HTML doors. Thin: they authorise, parse, call one service and render."""
+"""HTML doors: each authorises, parses, calls one service and renders. They know no bus and hold no rules."""

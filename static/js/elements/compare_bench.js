@@ -1,0 +1,391 @@
+// The compare page: holds the draft and the run, hands them down to the elements, and does what these tell it.
+// Everything flows one way: an element tells "edit" or "act", the bench changes draft or run, and shows both again.
+
+import { commandOf, isTyping } from "../lib/keyboard.js";
+import { complaint, emptyDraft, fingerprint, fingerprintOf, fromSpec, toSpec, withServedModels } from "../lib/draft.js";
+import { DraftStore } from "../lib/draft_store.js";
+import { part, setText, tell } from "../lib/dom.js";
+import { LaneActions } from "../lib/lane_actions.js";
+import { laneViews } from "../lib/lane_views.js";
+import { RunSession } from "../lib/run_session.js";
+import { rootsOf } from "../lib/run_store.js";
+import { LiveSocket } from "../lib/socket.js";
+import { summary } from "../lib/sentences.js";
+import { withNextMessage } from "./prompt_editor.js";
+
+const SAVE_AFTER = 150; // milliseconds of quiet typing
+
+class CompareBench extends HTMLElement {
+  connectedCallback() {
+    this.start = JSON.parse(document.getElementById("start").textContent);
+    this.catalog = this.start.catalog;
+    this.place = this.start.place;
+    this.models = [];
+    this.workers = [];
+    this.marks = true;
+    this.screen = { chosen: new Map(), full: null, settings: new Set() };
+    this.drafts = new DraftStore(storage("sessionStorage"), storage("localStorage"));
+    this.#find();
+    this.draft = this.#firstDraft();
+    this.socket = new LiveSocket(address(this.start.share));
+    this.session = new RunSession(this.socket);
+    this.lanes = new LaneActions(this);
+    this.#listen();
+    this.panel.prepare({ catalog: this.catalog, limits: this.start.limits });
+    this.strip.prepare({ catalog: this.catalog, limits: this.start.limits });
+    this.socket.open();
+    this.#resume();
+    this.showDraft();
+  }
+
+  disconnectedCallback() {
+    this.socket.close();
+  }
+
+  get spec() {
+    return toSpec(this.catalog, this.draft);
+  }
+
+  get edited() {
+    return Boolean(this.draft.preset) && fingerprint(this.spec) !== this.draft.preset.spec;
+  }
+
+  /** Change the draft by a function, show it, keep it. */
+  edit(change) {
+    const next = change(this.draft);
+    if (next === this.draft) return;
+    this.draft = next;
+    this.showDraft();
+    clearTimeout(this.saving);
+    this.saving = setTimeout(() => this.keep(), SAVE_AFTER);
+  }
+
+  keep() {
+    clearTimeout(this.saving);
+    if (!this.start.read_only) this.drafts.save(this.place, this.draft);
+  }
+
+  run() {
+    if (this.start.read_only || this.session.running) return;
+    const wrong = complaint(this.draft, this.start.limits);
+    if (wrong) {
+      this.editor.focusPrompt(wrong.message);
+      return this.complain(wrong.text);
+    }
+    this.complain("");
+    const clientId = this.session.start(this.spec);
+    if (!clientId) return this.complain("The prompt is too long to be sent. Shorten it.");
+    this.#bindAll({ client_id: clientId, spec: this.spec });
+    part(this, "columns").scrollIntoView({ block: "nearest" });
+  }
+
+  stop() {
+    this.session.stop();
+  }
+
+  complain(text) {
+    this.banner.hidden = !text;
+    setText(this.banner, text);
+  }
+
+  notice(toast) {
+    document.querySelector("toast-rack").show(toast);
+  }
+
+  /** Show what depends on the draft, and then the run. */
+  showDraft() {
+    const models = this.draft.lanes.map((lane) => this.models.find((model) => model.id === lane.model)).filter(Boolean);
+    this.editor.show(this.draft);
+    this.panel.show({ panel: this.draft.params, models, readOnly: this.start.read_only });
+    for (const radio of this.querySelectorAll('[name="mode"]')) radio.checked = radio.value === this.draft.mode;
+    this.#showTitle();
+    this.showRun();
+  }
+
+  /** At most once a frame, however many tokens come in it. */
+  showRun() {
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      const { session, socket, workers } = this;
+      const live = {
+        state: session.state, starting: session.starting !== null, stopping: session.stopping,
+        rateOf: (lane) => session.rateOf(lane), connection: socket.state, workers,
+      };
+      const views = laneViews({ catalog: this.catalog, draft: this.draft, models: this.models, screen: this.screen, live });
+      this.strip.show(views, this.marks);
+      this.strip.classList.toggle("has-full", this.screen.full !== null);
+      this.#showButtons();
+      setText(part(this, "status"), summary(views.map((view) => view.lane).filter(Boolean)));
+    });
+  }
+
+  #find() {
+    this.editor = this.querySelector("prompt-editor");
+    this.panel = this.querySelector("param-panel[data-shared]");
+    this.strip = this.querySelector("lane-strip");
+    this.bar = this.querySelector("preset-bar");
+    this.banner = part(this, "banner");
+    this.pill = document.querySelector("worker-pill");
+  }
+
+  #firstDraft() {
+    const { start } = this;
+    const kept = start.read_only ? null : this.drafts.load(this.place);
+    if (kept) return kept;
+    const draft = fromSpec(this.catalog, start.spec);
+    if (start.preset) draft.preset = { ...start.preset, spec: fingerprintOf(this.catalog, start.spec) };
+    if (start.run) draft.bound = { run: start.run.id, roots: rootsByOrder(draft.lanes), adopt: true };
+    return draft;
+  }
+
+  /** Follow the run that was there before a reload, or repeat the start that was on its way. */
+  #resume() {
+    const run = this.start.run?.id ?? this.draft.bound?.run;
+    if (this.draft.pending) this.session.start(this.draft.pending.spec, this.draft.pending.client_id);
+    else if (run) this.session.open(run);
+  }
+
+  /** The columns show the run that begins now. */
+  #bindAll(pending) {
+    this.screen.chosen.clear();
+    this.edit((draft) => ({ ...draft, pending, bound: { run: null, roots: rootsByOrder(draft.lanes) } }));
+    this.keep();
+  }
+
+  #listen() {
+    this.addEventListener("edit", ({ detail }) => this.edit(detail));
+    this.addEventListener("act", ({ detail }) => this.lanes.do(detail));
+    this.addEventListener("notice", ({ detail }) => this.notice(detail));
+    this.addEventListener("undoable", ({ detail }) => this.notice({ text: detail.text, undo: () => this.edit(detail.undo) }));
+    this.addEventListener("click", ({ target }) => this.#press(target.closest("[data-do]")));
+    this.addEventListener("change", ({ target }) => target.name === "mode" && this.edit((draft) => ({ ...draft, mode: target.value })));
+    document.addEventListener("keydown", (event) => this.#key(event));
+    this.querySelector("[data-search]")?.addEventListener("input", () => this.#search());
+    this.socket.addEventListener("state", () => this.#showConnection());
+    this.socket.addEventListener("models", ({ detail }) => this.#served(detail));
+    this.session.addEventListener("change", () => this.#changed());
+    this.session.addEventListener("started", ({ detail }) => this.#started(detail.run));
+    this.session.addEventListener("added", ({ detail }) => this.lanes.added(detail));
+    this.session.addEventListener("refused", ({ detail }) => this.#refused(detail));
+    this.#listenToServer();
+    this.#listenToWindow();
+  }
+
+  #listenToServer() {
+    const { body } = document;
+    body.addEventListener("htmx:configRequest", ({ detail }) => {
+      if (detail.elt.closest("[data-with-spec]")) detail.parameters.set("spec", JSON.stringify(this.spec));
+    });
+    body.addEventListener("preset:saved", ({ detail }) => this.#saved(detail));
+    body.addEventListener("preset:renamed", ({ detail }) => {
+      if (this.draft.preset?.id === detail.id) this.edit((draft) => ({ ...draft, preset: { ...draft.preset, ...pick(detail) } }));
+    });
+    body.addEventListener("preset:deleted", ({ detail }) => {
+      if (this.draft.preset?.id !== detail.id) return;
+      this.deleted = this.draft.preset;
+      this.edit((draft) => ({ ...draft, preset: null }));
+    });
+    body.addEventListener("preset:restored", ({ detail }) => {
+      if (this.deleted?.id === detail.id) this.edit((draft) => ({ ...draft, preset: this.deleted }));
+    });
+  }
+
+  #listenToWindow() {
+    addEventListener("pagehide", () => this.keep());
+    addEventListener("online", () => this.socket.wake());
+    addEventListener("popstate", () => location.reload());
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.keep() : this.socket.wake()));
+  }
+
+  #press(button) {
+    const names = {
+      run: () => this.run(),
+      stop: () => this.stop(),
+      "add-message": () => this.#addMessage(),
+      "add-lane": () => this.lanes.add(),
+      fork: () => this.#toggleMarks(),
+      new: () => this.#new(),
+      use: () => this.#use(),
+    };
+    if (button && !button.closest(".lane")) names[button.dataset.do]?.();
+  }
+
+  #key(event) {
+    const command = commandOf(event, isTyping(event.target));
+    if (!command || (command !== "shortcuts" && document.querySelector("dialog[open]"))) return;
+    const names = {
+      run: () => this.run(),
+      stop: () => this.#escape(),
+      save: () => this.bar?.save(),
+      search: () => this.#goSearch(),
+      library: () => document.getElementById("drawer-left")?.toggle(),
+      shortcuts: () => document.getElementById("shortcuts").showModal(),
+      prompt: () => this.editor.focusPrompt(),
+      fork: () => this.#toggleMarks(),
+    };
+    if (command === "stop" && document.querySelector("[popover]:popover-open")) return;
+    if (command !== "stop") event.preventDefault();
+    if (command.startsWith("lane:")) this.strip.go(Number(command.slice(5)) - 1);
+    else names[command]();
+  }
+
+  #escape() {
+    if (this.session.running) this.stop();
+    else if (this.screen.full) this.lanes.do({ name: "full", key: this.screen.full });
+  }
+
+  #addMessage() {
+    this.edit(withNextMessage);
+    this.editor.focusPrompt(this.draft.messages.at(-1).id);
+  }
+
+  #toggleMarks() {
+    this.marks = !this.marks;
+    this.querySelector('[data-do="fork"]').setAttribute("aria-pressed", String(this.marks));
+    this.showRun();
+  }
+
+  #new() {
+    const before = this.drafts.load("new");
+    const lanes = this.draft.lanes.map(({ key, model }) => ({ key, model, overrides: {} }));
+    this.drafts.save("new", { ...emptyDraft(this.catalog, this.start.welcome), lanes });
+    if (this.place !== "new") return location.assign("/");
+    this.session.clear();
+    this.draft = this.drafts.load("new");
+    this.showDraft();
+    this.editor.focusPrompt();
+    this.notice({ text: "New prompt.", undo: () => before && this.edit(() => before) });
+  }
+
+  #use() {
+    this.drafts.save("new", { ...fromSpec(this.catalog, this.start.spec) });
+    location.assign("/");
+  }
+
+  #goSearch() {
+    const drawer = document.getElementById("drawer-left");
+    if (!drawer) return;
+    if (!drawer.querySelector("aside").checkVisibility()) drawer.toggle(true);
+    this.querySelector("[data-search]").focus();
+  }
+
+  #search() {
+    clearTimeout(this.searching);
+    this.searching = setTimeout(() => ["presets:refresh", "runs:refresh"].forEach((name) => tell(document.body, name)), 200);
+  }
+
+  #served({ models, workers }) {
+    Object.assign(this, { models, workers });
+    this.#showConnection();
+    // A first visit begins with models that are really there; whoever has chosen one keeps it.
+    const untouched = this.place === "new" && fingerprint(this.spec) === fingerprintOf(this.catalog, this.start.welcome);
+    if (untouched) this.draft = { ...this.draft, lanes: withServedModels(this.draft.lanes, models) };
+    this.showDraft();
+  }
+
+  #changed() {
+    if (this.draft.bound?.adopt) this.#adopt();
+    this.showRun();
+  }
+
+  /** A run that is opened anew shows the columns that were added to it after its start, too. */
+  #adopt() {
+    const { bound } = this.draft;
+    const known = new Set(Object.values(bound.roots));
+    const missing = rootsOf(this.session.state).filter((root) => !known.has(root));
+    if (missing.length === 0) return;
+    const roots = { ...bound.roots };
+    const lanes = [...this.draft.lanes];
+    for (const root of missing) {
+      const { model, overrides } = this.session.state.lanes[root];
+      const key = `run-${root}`;
+      roots[key] = root;
+      lanes.push({ key, model, overrides: { ...overrides } });
+    }
+    this.draft = { ...this.draft, lanes, bound: { ...bound, roots } };
+    this.showDraft();
+  }
+
+  #started(run) {
+    const { place } = this;
+    this.draft = { ...this.draft, pending: null, bound: { ...this.draft.bound, run } };
+    if (place !== `run:${run}`) {
+      this.drafts.save(place, { ...this.draft, bound: null });
+      history.pushState(null, "", `/runs/${run}`);
+      this.place = `run:${run}`;
+    }
+    this.runTitle = (this.draft.messages.findLast(({ role }) => role === "user")?.content ?? "").slice(0, 80);
+    this.keep();
+    this.showDraft();
+    tell(document.body, "runs:refresh");
+  }
+
+  #refused({ code, message, ref }) {
+    if (ref?.type === "run.start" && code !== "bus_down" && this.draft.pending) {
+      this.draft = { ...this.draft, pending: null, bound: null };
+      this.keep();
+    }
+    this.complain(message);
+    if (code === "bus_down") this.interrupted = true;
+  }
+
+  #saved({ id, number, newest, name, description, note, url }) {
+    const preset = { id, number, newest, name, description, note, spec: fingerprint(this.spec) };
+    this.edit((draft) => ({ ...draft, preset }));
+    if (this.place.startsWith("run:")) return this.keep(); // the run stays what the address shows
+    this.drafts.save(this.place, { ...this.draft, preset: this.place === "new" ? null : preset });
+    history.pushState(null, "", url);
+    this.place = `preset:${id}`;
+    this.keep();
+  }
+
+  #showTitle() {
+    const run = this.session.run;
+    const runTitle = this.runTitle ?? this.start.run?.title;
+    this.bar?.show({ preset: this.draft.preset, run, runTitle, edited: this.edited });
+    const name = this.draft.preset?.name ?? (run ? runTitle : "");
+    if (this.bar) document.title = `${name || "Compare"} · Diptych`;
+  }
+
+  #showButtons() {
+    const [run, stop] = ["run", "stop"].map((name) => this.querySelector(`.run-bar [data-do="${name}"]`));
+    if (!run) return;
+    const { running } = this.session;
+    const focused = document.activeElement;
+    run.disabled = running;
+    stop.disabled = !running;
+    if (focused === run && running) stop.focus();
+    if (focused === stop && !running) run.focus();
+    this.querySelector('[data-do="add-lane"]').disabled = this.draft.lanes.length >= this.start.limits.lanes;
+    this.querySelector('[data-do="add-message"]').hidden = this.draft.mode !== "chat";
+  }
+
+  #showConnection() {
+    const { state, reason } = this.socket;
+    this.pill.show({ workers: this.workers, connection: state, reason });
+    if (state === "open" && this.interrupted) this.complain("");
+    if (state === "closed" && reason) this.complain(reason);
+    this.interrupted = state === "waiting";
+    this.showRun();
+  }
+}
+
+const pick = ({ name, description }) => ({ name, description });
+const rootsByOrder = (lanes) => Object.fromEntries(lanes.map((lane, index) => [lane.key, index]));
+
+function address(share) {
+  const url = new URL("/live", location.href);
+  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  if (share) url.searchParams.set("share", share);
+  return url.href;
+}
+
+function storage(name) {
+  try {
+    return window[name];
+  } catch {
+    return null; // a browser that forbids it throws already here
+  }
+}
+
+customElements.define("compare-bench", CompareBench);
