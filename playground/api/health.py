@@ -25,4 +25,5 @@ async def readyz(request: HttpRequest) -> HttpResponse:
         status=200 if ready else 503,
     )
     answer["Cache-Control"] = "no-store"
+    answer._has_been_logged = True  # "not yet" is an answer, and no error to fill the log with
     return answer

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import os
 import secrets
 import signal
@@ -128,19 +129,28 @@ class Command(BaseCommand):
         if shown in ("0.0.0.0", "::"):
             shown = socket.gethostname()
         shown = f"[{shown}]" if ":" in shown else shown
-        await self._until("/healthz")
+        while await self._ask("/healthz") is None:  # noqa: ASYNC110 - another process has no event to wait for
+            await asyncio.sleep(0.2)
         address = f"http://{shown}:{settings.DIPTYCH_PORT}/?{urlencode({'token': token})}"
         self.stdout.write(f"\n  Diptych is at {self.style.SUCCESS(address)}\n")
         self.stdout.flush()
-        await self._until("/readyz")
+        said = ""
+        while True:
+            checks = (await self._ask("/readyz") or {}).get("checks", {})
+            missing = [f"{name}: {check['detail']}" for name, check in checks.items() if not check["ok"]]
+            if checks and not missing:
+                break
+            if missing and said != (said := "; ".join(missing)):
+                self._say("up", f"waiting for {said}")
+            await asyncio.sleep(0.3)
         self._say("up", "ready: the default model answers")
 
-    async def _until(self, path: str) -> None:
+    async def _ask(self, path: str) -> dict[str, Any] | None:
+        """The JSON that our own web server answers, 200 or 503; None while it does not."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.DIPTYCH_HOST, settings.DIPTYCH_HOST)
         host = f"[{host}]" if ":" in host and not host.startswith("[") else host
         url = f"http://{host}:{settings.DIPTYCH_PORT}{path}"
-        while not await asyncio.to_thread(_answers, url):  # noqa: ASYNC110 - another process has no event to wait for
-            await asyncio.sleep(0.2)
+        return await asyncio.to_thread(_fetch, url)
 
     def _say(self, name: str, line: str) -> None:
         head = f"{name:<8} |"
@@ -150,9 +160,11 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
-def _answers(url: str) -> bool:
+def _fetch(url: str) -> dict[str, Any] | None:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        return dict(json.load(error)) if error.code == 503 else None
+    except (OSError, ValueError):
+        return None
