@@ -19,6 +19,7 @@ from . import lora, proof
 from .contract import Backend, EngineError, Note
 from .dialect import TokenizerDialect
 from .lora import Riders
+from .narrow import narrow
 from .runner import SlotRunner, SoloRunner, TorchRunner
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def load(base: Entry, tuned: list[Entry], settings: Settings, note: Note) -> Bac
         raise EngineError("load_failed", f"{base.id} cannot be loaded from {base.folder}: {error}") from error
     note(f"Testing {base.id}")
     riders = Riders()
+    narrow(model)
     runner = pick_runner(model, riders, settings.slots, longest(model.config, settings.context))
     if isinstance(runner, SlotRunner):
         runner.fit(int(_free_memory(model.device) * MEMORY_SHARE))
