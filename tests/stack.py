@@ -46,6 +46,10 @@ class Stack:
             **env,
         }
 
+        if engine == "torch":  # the models that were pulled once serve every test
+            home.mkdir(parents=True, exist_ok=True)
+            (home / "models").symlink_to(Path(os.environ.get("DIPTYCH_HOME", ROOT / "var")).resolve() / "models")
+
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             [sys.executable, "manage.py", "up"],
