@@ -5,6 +5,7 @@ torch is imported inside the commands that need it, so that `--help` and `list` 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from models_backend.commands import models, training
 from models_backend.commands.screen import fail
 from models_backend.config import Settings
 from models_backend.registry import RegistryError
+from models_backend.text.contract import EngineError
 from models_backend.training.recipe import BadRecipe
 from models_backend.training.rows import BadRow
 
@@ -24,7 +26,7 @@ def plainly() -> Iterator[None]:
     """What a person can put right is told in a sentence, with exit code 1; all else is a bug with its traceback."""
     try:
         yield
-    except (RegistryError, BadRecipe, BadRow) as error:
+    except (RegistryError, EngineError, BadRecipe, BadRow) as error:
         fail(error)
         raise typer.Exit(1) from None
 
@@ -87,6 +89,18 @@ def evaluate(
     settings = Settings()
     with plainly():
         training.evaluate(name, settings.home, settings.threads, publish)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter rounds: about two minutes.")] = False,
+    out: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+) -> None:
+    """Measure the engine beside transformers and PEFT on this machine."""
+    from models_backend import bench as measure
+
+    with plainly():
+        measure.run(Settings(), quick, out)
 
 
 if __name__ == "__main__":
