@@ -11,14 +11,14 @@ from django.views.decorators.http import require_GET, require_POST
 
 from models_backend.protocol.params import MAX_STOP_CHARS, MAX_STOPS
 from models_backend.protocol.runs import MAX_LANES, MAX_MESSAGES, MAX_PROMPT_CHARS
+from playground.catalog.parameters import PARAMETERS
+from playground.catalog.welcome import SPEC
+from playground.models import PresetVersion
+from playground.models.preset import MAX_NAME
+from playground.presets import service
+from playground.presets import share as sharing
+from playground.runs import history
 
-from ..catalog.parameters import PARAMETERS
-from ..catalog.welcome import SPEC
-from ..models import PresetVersion
-from ..models.preset import MAX_NAME
-from ..presets import service
-from ..presets import share as sharing
-from ..runs import history
 from .door import as_data, door
 from .runs import PAGE, onward
 

@@ -1,4 +1,4 @@
-"""What every HTML door does alike: errors in calm words, messages to the page in HX-Trigger, reading the posted spec."""
+"""What every HTML door does alike: errors in calm words, messages to the page in HX-Trigger, and the posted spec."""
 
 import json
 from collections.abc import Callable
@@ -10,8 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from models_backend.protocol.runs import RunSpec
-
-from ..errors import BadParameter, DiptychError
+from playground.errors import BadParameter, DiptychError
 
 View = Callable[..., HttpResponse]
 

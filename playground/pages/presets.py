@@ -6,10 +6,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from ..errors import BadParameter, Conflict
-from ..models import Preset, PresetVersion
-from ..models.preset import MAX_DESCRIPTION, MAX_NAME, MAX_NOTE
-from ..presets import service
+from playground.errors import BadParameter, Conflict
+from playground.models import Preset, PresetVersion
+from playground.models.preset import MAX_DESCRIPTION, MAX_NAME, MAX_NOTE
+from playground.presets import service
+
 from .door import again, door, posted_number, posted_spec, tell
 
 BOUNDS = {"max_name": MAX_NAME, "max_description": MAX_DESCRIPTION, "max_note": MAX_NOTE}

@@ -6,9 +6,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from ..errors import BadParameter
-from ..models import Run
-from ..runs import history
+from playground.errors import BadParameter
+from playground.models import Run
+from playground.runs import history
+
 from .door import door
 
 PAGE = 30

@@ -6,7 +6,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from ..presets import share as sharing
+from playground.presets import share as sharing
+
 from .door import door, tell
 
 LEVELS = (

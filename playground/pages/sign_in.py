@@ -8,8 +8,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from ..access.signin import sign_in as sign_in_by
-from ..errors import TooManyTries, WrongToken
+from playground.access.signin import sign_in as sign_in_by
+from playground.errors import TooManyTries, WrongToken
 
 TEMPLATE = "pages/sign_in/page.html"
 

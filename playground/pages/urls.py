@@ -1,4 +1,4 @@
-"""Addresses of the HTML doors. `/presets/…`, `/runs/…` and `/s/…` are kept in people's bookmarks: they do not change."""
+"""Addresses of the HTML doors. `/presets/…`, `/runs/…` and `/s/…` are kept in people's bookmarks."""
 
 from django.urls import path, re_path
 

@@ -11,8 +11,10 @@ STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (7 * 86400, 86400,
 
 @register.filter
 def ago(moment: datetime) -> str:
-    """`14 s ago`, `3 min ago`, `2 d ago`, and the date for what is older than a week."""
+    """`just now`, `14 s ago`, `3 min ago`, `2 d ago`, and the date for what is older than a week."""
     seconds = max(0, int((timezone.now() - moment).total_seconds()))
+    if seconds < 5:
+        return "just now"
     for limit, unit, name in STEPS:
         if seconds < limit:
             return f"{seconds // unit} {name} ago"

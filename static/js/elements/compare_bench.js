@@ -1,19 +1,21 @@
 // The compare page: holds the draft and the run, hands them down to the elements, and does what these tell it.
 // Everything flows one way: an element tells "edit" or "act", the bench changes draft or run, and shows both again.
 
-import { commandOf, isTyping } from "../lib/keyboard.js";
 import { complaint, emptyDraft, fingerprint, fingerprintOf, fromSpec, toSpec, withServedModels } from "../lib/draft.js";
 import { DraftStore } from "../lib/draft_store.js";
 import { part, setText, tell } from "../lib/dom.js";
 import { LaneActions } from "../lib/lane_actions.js";
 import { laneViews } from "../lib/lane_views.js";
+import { PresetBinding } from "../lib/preset_binding.js";
 import { RunSession } from "../lib/run_session.js";
 import { rootsOf } from "../lib/run_store.js";
+import { Shortcuts } from "../lib/shortcuts.js";
 import { LiveSocket } from "../lib/socket.js";
 import { summary } from "../lib/sentences.js";
 import { withNextMessage } from "./prompt_editor.js";
 
 const SAVE_AFTER = 150; // milliseconds of quiet typing
+const RECORDED_AFTER = 1000; // milliseconds until the recorder has surely written an ended run down
 
 class CompareBench extends HTMLElement {
   connectedCallback() {
@@ -30,6 +32,8 @@ class CompareBench extends HTMLElement {
     this.socket = new LiveSocket(address(this.start.share));
     this.session = new RunSession(this.socket);
     this.lanes = new LaneActions(this);
+    this.presets = new PresetBinding(this);
+    this.shortcuts = new Shortcuts(this);
     this.#listen();
     this.panel.prepare({ catalog: this.catalog, limits: this.start.limits });
     this.strip.prepare({ catalog: this.catalog, limits: this.start.limits });
@@ -44,10 +48,6 @@ class CompareBench extends HTMLElement {
 
   get spec() {
     return toSpec(this.catalog, this.draft);
-  }
-
-  get edited() {
-    return Boolean(this.draft.preset) && fingerprint(this.spec) !== this.draft.preset.spec;
   }
 
   /** Change the draft by a function, show it, keep it. */
@@ -76,7 +76,7 @@ class CompareBench extends HTMLElement {
     const clientId = this.session.start(this.spec);
     if (!clientId) return this.complain("The prompt is too long to be sent. Shorten it.");
     this.#bindAll({ client_id: clientId, spec: this.spec });
-    part(this, "columns").scrollIntoView({ block: "nearest" });
+    this.strip.scrollIntoView({ block: "start" }); // on a phone the lanes lie below the prompt
   }
 
   stop() {
@@ -100,6 +100,14 @@ class CompareBench extends HTMLElement {
     for (const radio of this.querySelectorAll('[name="mode"]')) radio.checked = radio.value === this.draft.mode;
     this.#showTitle();
     this.showRun();
+  }
+
+  /** The address and the place of the draft change together; what was there before keeps a draft of its own. */
+  moveTo(place, url, left) {
+    if (place === this.place) return;
+    this.drafts.save(this.place, left);
+    history.pushState(null, "", url);
+    this.place = place;
   }
 
   /** At most once a frame, however many tokens come in it. */
@@ -159,7 +167,6 @@ class CompareBench extends HTMLElement {
     this.addEventListener("undoable", ({ detail }) => this.notice({ text: detail.text, undo: () => this.edit(detail.undo) }));
     this.addEventListener("click", ({ target }) => this.#press(target.closest("[data-do]")));
     this.addEventListener("change", ({ target }) => target.name === "mode" && this.edit((draft) => ({ ...draft, mode: target.value })));
-    document.addEventListener("keydown", (event) => this.#key(event));
     this.querySelector("[data-search]")?.addEventListener("input", () => this.#search());
     this.socket.addEventListener("state", () => this.#showConnection());
     this.socket.addEventListener("models", ({ detail }) => this.#served(detail));
@@ -167,27 +174,7 @@ class CompareBench extends HTMLElement {
     this.session.addEventListener("started", ({ detail }) => this.#started(detail.run));
     this.session.addEventListener("added", ({ detail }) => this.lanes.added(detail));
     this.session.addEventListener("refused", ({ detail }) => this.#refused(detail));
-    this.#listenToServer();
     this.#listenToWindow();
-  }
-
-  #listenToServer() {
-    const { body } = document;
-    body.addEventListener("htmx:configRequest", ({ detail }) => {
-      if (detail.elt.closest("[data-with-spec]")) detail.parameters.set("spec", JSON.stringify(this.spec));
-    });
-    body.addEventListener("preset:saved", ({ detail }) => this.#saved(detail));
-    body.addEventListener("preset:renamed", ({ detail }) => {
-      if (this.draft.preset?.id === detail.id) this.edit((draft) => ({ ...draft, preset: { ...draft.preset, ...pick(detail) } }));
-    });
-    body.addEventListener("preset:deleted", ({ detail }) => {
-      if (this.draft.preset?.id !== detail.id) return;
-      this.deleted = this.draft.preset;
-      this.edit((draft) => ({ ...draft, preset: null }));
-    });
-    body.addEventListener("preset:restored", ({ detail }) => {
-      if (this.deleted?.id === detail.id) this.edit((draft) => ({ ...draft, preset: this.deleted }));
-    });
   }
 
   #listenToWindow() {
@@ -201,45 +188,21 @@ class CompareBench extends HTMLElement {
     const names = {
       run: () => this.run(),
       stop: () => this.stop(),
-      "add-message": () => this.#addMessage(),
+      "add-message": () => this.addMessage(),
       "add-lane": () => this.lanes.add(),
-      fork: () => this.#toggleMarks(),
+      fork: () => this.toggleMarks(),
       new: () => this.#new(),
       use: () => this.#use(),
     };
     if (button && !button.closest(".lane")) names[button.dataset.do]?.();
   }
 
-  #key(event) {
-    const command = commandOf(event, isTyping(event.target));
-    if (!command || (command !== "shortcuts" && document.querySelector("dialog[open]"))) return;
-    const names = {
-      run: () => this.run(),
-      stop: () => this.#escape(),
-      save: () => this.bar?.save(),
-      search: () => this.#goSearch(),
-      library: () => document.getElementById("drawer-left")?.toggle(),
-      shortcuts: () => document.getElementById("shortcuts").showModal(),
-      prompt: () => this.editor.focusPrompt(),
-      fork: () => this.#toggleMarks(),
-    };
-    if (command === "stop" && document.querySelector("[popover]:popover-open")) return;
-    if (command !== "stop") event.preventDefault();
-    if (command.startsWith("lane:")) this.strip.go(Number(command.slice(5)) - 1);
-    else names[command]();
-  }
-
-  #escape() {
-    if (this.session.running) this.stop();
-    else if (this.screen.full) this.lanes.do({ name: "full", key: this.screen.full });
-  }
-
-  #addMessage() {
+  addMessage() {
     this.edit(withNextMessage);
     this.editor.focusPrompt(this.draft.messages.at(-1).id);
   }
 
-  #toggleMarks() {
+  toggleMarks() {
     this.marks = !this.marks;
     this.querySelector('[data-do="fork"]').setAttribute("aria-pressed", String(this.marks));
     this.showRun();
@@ -262,13 +225,6 @@ class CompareBench extends HTMLElement {
     location.assign("/");
   }
 
-  #goSearch() {
-    const drawer = document.getElementById("drawer-left");
-    if (!drawer) return;
-    if (!drawer.querySelector("aside").checkVisibility()) drawer.toggle(true);
-    this.querySelector("[data-search]").focus();
-  }
-
   #search() {
     clearTimeout(this.searching);
     this.searching = setTimeout(() => ["presets:refresh", "runs:refresh"].forEach((name) => tell(document.body, name)), 200);
@@ -286,6 +242,9 @@ class CompareBench extends HTMLElement {
   #changed() {
     if (this.draft.bound?.adopt) this.#adopt();
     this.showRun();
+    const { running } = this.session;
+    if (this.wasRunning && !running) setTimeout(() => tell(document.body, "runs:refresh"), RECORDED_AFTER);
+    this.wasRunning = running;
   }
 
   /** A run that is opened anew shows the columns that were added to it after its start, too. */
@@ -307,13 +266,8 @@ class CompareBench extends HTMLElement {
   }
 
   #started(run) {
-    const { place } = this;
     this.draft = { ...this.draft, pending: null, bound: { ...this.draft.bound, run } };
-    if (place !== `run:${run}`) {
-      this.drafts.save(place, { ...this.draft, bound: null });
-      history.pushState(null, "", `/runs/${run}`);
-      this.place = `run:${run}`;
-    }
+    this.moveTo(`run:${run}`, `/runs/${run}`, { ...this.draft, bound: null });
     this.runTitle = (this.draft.messages.findLast(({ role }) => role === "user")?.content ?? "").slice(0, 80);
     this.keep();
     this.showDraft();
@@ -329,20 +283,10 @@ class CompareBench extends HTMLElement {
     if (code === "bus_down") this.interrupted = true;
   }
 
-  #saved({ id, number, newest, name, description, note, url }) {
-    const preset = { id, number, newest, name, description, note, spec: fingerprint(this.spec) };
-    this.edit((draft) => ({ ...draft, preset }));
-    if (this.place.startsWith("run:")) return this.keep(); // the run stays what the address shows
-    this.drafts.save(this.place, { ...this.draft, preset: this.place === "new" ? null : preset });
-    history.pushState(null, "", url);
-    this.place = `preset:${id}`;
-    this.keep();
-  }
-
   #showTitle() {
     const run = this.session.run;
     const runTitle = this.runTitle ?? this.start.run?.title;
-    this.bar?.show({ preset: this.draft.preset, run, runTitle, edited: this.edited });
+    this.bar?.show({ preset: this.draft.preset, run, runTitle, edited: this.presets.edited });
     const name = this.draft.preset?.name ?? (run ? runTitle : "");
     if (this.bar) document.title = `${name || "Compare"} · Diptych`;
   }
@@ -370,7 +314,6 @@ class CompareBench extends HTMLElement {
   }
 }
 
-const pick = ({ name, description }) => ({ name, description });
 const rootsByOrder = (lanes) => Object.fromEntries(lanes.map((lane, index) => [lane.key, index]));
 
 function address(share) {

@@ -46,7 +46,7 @@ export class LanePane {
     if (changed) this.stick.follow();
   }
 
-  #showHead({ lane, index, models, model, info, modified, count, running, full, rate, settingsOpen, title }) {
+  #showHead({ lane, index, models, model, info, modified, count, running, full, rate, settingsOpen, title, fork }) {
     this.#showModels(models, model, index);
     setText(part(this.root, "kind"), info ? (info.base ? "tuned" : "base") : "not served");
     this.root.querySelector("proof-badge").show(info);
@@ -63,13 +63,15 @@ export class LanePane {
       this.#button("settings").setAttribute("aria-expanded", String(settingsOpen));
       setLabel(this.#button("menu"), `More for lane ${index + 1}`);
       part(this.root, "modified").hidden = !modified;
-      setText(part(this.root, "modified"), modified ? `${modified} modified` : "");
+      setText(part(this.root, "modified"), String(modified));
       this.#button("left").disabled = index === 0;
       this.#button("right").disabled = this.#button("swap").disabled = index === count - 1;
       this.#button("remove").disabled = count === 1;
     }
     this.model.title = title;
     const list = lane ? facts(lane, rate) : [{ name: "state", text: "not run yet" }];
+    if (modified) list.push({ name: "modified", text: `${modified} modified`, title: "Parameters of its own: see Lane settings" });
+    if (fork) list.push({ name: "fork", text: fork });
     const key = JSON.stringify(list);
     if (key === this.factsKey) return;
     this.factsKey = key;
@@ -120,7 +122,7 @@ export class LanePane {
     setText(error, lane?.error ? lane.error.message : "");
   }
 
-  #showFoot({ lane, others, takes, take, fork, index }) {
+  #showFoot({ lane, others, takes, take, index }) {
     part(this.root, "foot").hidden = !lane || (!lane.text && !lane.used && takes < 2);
     this.root.querySelector("used-details").show(lane, others, this.catalog);
     this.#button("copy").hidden = !lane?.text;
@@ -130,8 +132,6 @@ export class LanePane {
     setLabel(this.#button("later"), `Later take of lane ${index + 1}`);
     this.#button("earlier").disabled = take <= 0;
     this.#button("later").disabled = take >= takes - 1;
-    part(this.root, "fork").hidden = !fork;
-    setText(part(this.root, "fork"), fork ?? "");
   }
 
   #prepareMenu() {

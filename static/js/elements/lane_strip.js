@@ -87,7 +87,7 @@ class LaneStrip extends HTMLElement {
 
   #words(at, { lane, index }) {
     if (index === 0 || !lane?.text || at === undefined) return null;
-    return at === 0 ? "differs from lane 1 at once" : `differs from lane 1 after ${at} characters`;
+    return at === 0 ? "differs at once" : `differs after ${at} ${at === 1 ? "character" : "characters"}`;
   }
 
   /** Marks lie over the text (CSS highlights): the text itself stays as it is. */

@@ -33,7 +33,7 @@ export class ParamRow extends HTMLElement {
     this.classList.toggle("off", !on);
     this.classList.toggle("modified", modified);
     part(this, "reset").hidden = !modified;
-    setText(part(this, "off"), on ? "" : `${off[0].toUpperCase()}${off.slice(1)}. `);
+    setText(part(this, "off"), on ? "" : `${off[0].toUpperCase()}${off.slice(1)}.`);
     if (this.number) {
       this.number.placeholder = on ? "" : "off";
       if (document.activeElement !== this.number || this.number.value === "") this.number.value = on ? value : "";
