@@ -241,7 +241,11 @@ class Engine:
             if outcome.error is not None:
                 self._failed(row, outcome.error)
             elif outcome.token is not None:
-                self._token(row, outcome.token)
+                try:
+                    self._token(row, outcome.token)
+                except Exception as error:  # a tokenizer that cannot write what its model says
+                    log.exception("lane %s of run %s cannot be written", row.request.lane, row.request.run)
+                    self._failed(row, Error("engine_error", f"The model's tokenizer cannot write this answer: {error}"))
 
     # Publishing ---------------------------------------------------------------------------------------------------
 
@@ -272,7 +276,11 @@ class Engine:
 
     def _let_go(self, row: Row) -> None:
         """Show the text that was held back for a stop string or half a character."""
-        rest = row.answer.rest()
+        try:
+            rest = row.answer.rest()
+        except Exception:
+            log.exception("lane %s of run %s loses its held-back text", row.request.lane, row.request.run)
+            return
         if rest:
             event = LaneToken(row.request.lane, len(row.answer.ids), (), rest, at=self._clock())
             self._publish(row.request.run, event)

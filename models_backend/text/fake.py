@@ -89,7 +89,7 @@ class FakeRunner:
 
     device = "fake"
     context = CONTEXT
-    chunk = 1024
+    chunk: int | None = 1024
 
     def __init__(self, slots: int, delay: float = 0.0) -> None:
         self.slots = slots

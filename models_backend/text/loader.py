@@ -5,7 +5,8 @@ refused alone, and the base and the others serve.
 """
 
 import logging
-import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ def load(base: Entry, tuned: list[Entry], settings: Settings, note: Note) -> Bac
     note(f"Loading {base.id} on {device}")
     transformers_logging.disable_progress_bar()  # the worker has its own words for it
     try:
-        model, dialect = _open(base, device)
+        model, dialect = _open(base.folder, device)
     except EngineError:
         raise
     except Exception as error:
@@ -72,7 +73,11 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 on a GPU. On a CPU float32: exact enough that a batch gives the tokens that each row gives alone."""
+    """bfloat16 on CUDA. Else float32, exact enough that a batch gives the tokens that each row gives alone.
+
+    bfloat16 gains nothing for a pair even on a CPU made for it (Zen 4: 36 ms against `narrow`'s 30 ms for all products
+    of a step of the default model).
+    """
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
@@ -106,10 +111,10 @@ def longest(config: Any, cap: int) -> int:
     return min(int(own), cap)
 
 
-def _open(base: Entry, device: torch.device) -> tuple[Any, TokenizerDialect]:
-    tokenizer = AutoTokenizer.from_pretrained(base.folder, local_files_only=True, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(
-        base.folder,
+def _open(folder: Path, device: torch.device) -> tuple[Any, TokenizerDialect]:
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
         dtype=pick_dtype(device),
         use_safetensors=True,
         local_files_only=True,
@@ -146,6 +151,13 @@ def _free_memory(device: torch.device) -> int:
     """Bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 8 << 30  # macOS does not tell; memory is taken only as answers grow
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 8 << 30  # macOS does not tell; memory is taken only as answers grow
+    free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    with suppress(OSError, ValueError):  # a container's limit; "max" where there is none
+        group = Path("/sys/fs/cgroup")
+        limit, taken = ((group / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
+        free = min(free, int(limit) - int(taken))
+    return max(0, free)

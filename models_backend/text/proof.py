@@ -3,6 +3,7 @@
 All comparisons are of logits on probe ids, which need no tokenizer. Cheap: a few short passes.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -61,12 +62,15 @@ def prove(runner: TorchRunner, plain: Tensor, adapter: str, sha256: str, vocabul
     mixed = mixed_pass(runner, adapter, vocabulary)
     equal = bool(torch.equal(mixed[0], plain[0]))
     delta = float((mixed[1].float() - mixed[0].float()).abs().max())
-    proven = equal and 0 < delta < float("inf")
+    finite = math.isfinite(delta)
+    proven = equal and finite and delta > 0
     words = [
         "The base row is bit-equal to the base without adapters." if equal else "The base row has changed.",
-        f"The adapter moves a logit by up to {delta:.3g}." if proven or equal else "",
+        f"The adapter moves a logit by up to {delta:.3g}."
+        if finite
+        else "The adapter makes logits that are not finite.",
     ]
-    return Proof("proven" if proven else "failed", equal, delta, sha256, " ".join(filter(None, words)))
+    return Proof("proven" if proven else "failed", equal, delta if finite else 0.0, sha256, " ".join(words))
 
 
 def _rows(vocabulary: int) -> list[list[int]]:

@@ -33,7 +33,12 @@ class TorchRunner(Protocol):
 
 
 class SlotRunner:
-    """All rows in one pass, each in its slot of a shared cache. Prompts may come in chunks of `chunk` ids."""
+    """All rows in one pass, each in its slot of a shared cache. Prompts may come in chunks of `chunk` ids.
+
+    A row's logits do not depend on what its neighbours say, but their last bits may depend on how many there are:
+    matrix kernels sum in another order for another number of rows. Measured for the default model in float32 with MKL:
+    decoding beside 0, 1 or 2 other lanes gives the same bits, beside 3 or more logits differ by up to 7e-5.
+    """
 
     def __init__(self, model: Any, riders: Riders, slots: int, context: int, chunk: int) -> None:
         """Switches the attention of `model` for good; raises EngineError if the model does not let itself."""
@@ -88,7 +93,8 @@ class SlotRunner:
         per_token = self.cache.bytes_per_token
         self.slots = max(1, min(self.slots, memory // (per_token * self.context)))
         self.context = max(64, min(self.context, memory // per_token))
-        self.cache.slots, self.cache.context = self.slots, self.context
+        # The proofs compare two rows of one pass, even where only one may answer at a time.
+        self.cache.slots, self.cache.context = max(2, self.slots), self.context
 
 
 class SoloRunner:

@@ -90,10 +90,10 @@ class Row:
     def figures(self) -> Figures:
         """A lane that another worker began has no decode time: its tokens were not all made in this attempt."""
         first, last = self.times.first, self.times.last
-        whole = not self.request.resume and first is not None and last is not None
+        decode = None if first is None or last is None or self.request.resume else round((last - first) * 1000, 3)
         return Figures(
             prompt_tokens=len(self.prompt),
             completion_tokens=len(self.answer.ids),
             first_ms=None if first is None else round((first - self.times.claimed) * 1000, 3),
-            decode_ms=round((last - first) * 1000, 3) if whole else None,
+            decode_ms=decode,
         )

@@ -86,6 +86,20 @@ def test_the_proof_fails_when_nothing_differs(tmp_path: Path) -> None:
     assert proof.prove(runner, plain, "another", "0" * 64, tiny.VOCABULARY).state == "failed"
 
 
+def test_the_proof_fails_and_stays_a_number_when_the_adapter_overflows(tmp_path: Path) -> None:
+    made = tiny.model()
+    riders = Riders()
+    runner = pick_runner(made, riders, 4, tiny.CONTEXT)
+    plain = proof.mixed_pass(runner, None, tiny.VOCABULARY)
+    folder = tiny.adapter(made, tmp_path)
+    weights = load_file(folder / "adapter_model.safetensors")
+    save_file({key: w * 1e30 for key, w in weights.items()}, folder / "adapter_model.safetensors")
+    digest = lora.attach(made, riders, "ft", folder)
+    found = proof.prove(runner, plain, "ft", digest, tiny.VOCABULARY)
+    assert (found.state, found.base_bit_equal, found.max_delta) == ("failed", True, 0.0)
+    assert "not finite" in found.detail
+
+
 def damaged(folder: Path, change: str) -> None:
     config = json.loads((folder / "adapter_config.json").read_text())
     weights = load_file(folder / "adapter_model.safetensors")
