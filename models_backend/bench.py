@@ -46,10 +46,10 @@ Case = Callable[[int], Sample]
 
 def bench(settings: Settings, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure and return facts, cases and ratios as plain values. Raises EngineError if the model is not there."""
-    used_threads = threads.configure(settings)
     engines = open_engines(settings, "bench")
     if settings.model not in engines:
         raise EngineError("not_installed", f"{settings.model} is not here: python -m models_backend pull")
+    used_threads = threads.configure(settings)  # nothing has imported torch yet
     engine = engines[settings.model]
     began = time.perf_counter()
     engine.load(say)
