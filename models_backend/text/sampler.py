@@ -16,7 +16,7 @@ from models_backend.protocol.params import Used
 
 from .contract import Draw, Outcome
 
-WINDOW = 256  # candidates looked at before a full sort; above the largest top_k
+WINDOWS = (256, 4096)  # candidates looked at before all are sorted; the first is above the largest top_k
 _MASK = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15  # splitmix64 (Steele, Lea, Flood 2014): the counter's step and its two multipliers
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -48,11 +48,12 @@ def gumbel(keys: Tensor, ids: Tensor, dtype: torch.dtype = torch.float64) -> Ten
     """Standard Gumbel noise, [rows, n], for `keys` [rows, 1] of `key` and token `ids` [rows, n] or [1, n]."""
     x = keys + ids * _signed(_STEP)
     for shift, multiplier in ((30, _MULTIPLIERS[0]), (27, _MULTIPLIERS[1])):
-        x = (x ^ _shift(x, shift)) * _signed(multiplier)
-    x = x ^ _shift(x, 31)
+        x ^= _shift(x, shift)
+        x *= _signed(multiplier)
+    x ^= _shift(x, 31)
     bits = 52 if dtype == torch.float64 else 23
-    uniform = (_shift(x, 64 - bits).to(dtype) + 0.5) * 2.0**-bits
-    return -torch.log(-torch.log(uniform))
+    uniform = _shift(x, 64 - bits).to(dtype).add_(0.5).mul_(2.0**-bits)
+    return uniform.log_().neg_().log_().neg_()
 
 
 def key(seed: int, place: int) -> int:
@@ -72,7 +73,8 @@ class _Settings:
 
         self.temperature = column([one.temperature for one in used])
         self.top_p = column([one.top_p for one in used])
-        self.log_min_p = column([one.min_p for one in used]).log()
+        self.min_p = [one.min_p for one in used]
+        self.log_min_p = column(self.min_p).log()
         self.top_k = torch.tensor([one.top_k for one in used], device=device)[:, None]
         self.keys = torch.tensor(
             [[key(draw.used.seed, len(draw.answer))] for draw in draws], dtype=torch.int64, device=device
@@ -91,24 +93,33 @@ def _ranked(used: Used) -> bool:
 
 
 def _pick_plain(scores: Tensor, settings: _Settings) -> Tensor:
-    """Rows whose candidates need no order: all tokens, or those above min_p of the best."""
-    scores = scores.masked_fill(scores < scores.amax(-1, keepdim=True) + settings.log_min_p, -torch.inf)
+    """Rows whose candidates need no order: all tokens, or those above min_p of the best.
+
+    Row by row: a vocabulary is long enough to be one operation, and what several need no longer fits a core's cache.
+    """
     ids = torch.arange(scores.shape[-1], device=scores.device)[None]
-    return (scores + gumbel(settings.keys, ids, settings.dtype)).argmax(-1)
+    picked = []
+    for row in range(scores.shape[0]):
+        noisy = gumbel(settings.keys[row : row + 1], ids, settings.dtype)[0].add_(scores[row])
+        if settings.min_p[row]:
+            noisy.masked_fill_(scores[row] < scores[row].max() + settings.log_min_p[row], -torch.inf)
+        picked.append(noisy.argmax())
+    return torch.stack(picked)
 
 
 def _pick_ranked(scores: Tensor, settings: _Settings) -> Tensor:
-    """Rows with top_k or top_p: look at a window of the best, and sort everything only where that is too small."""
-    size = min(WINDOW, scores.shape[-1])
-    token, whole = _pick_among(*scores.topk(size), scores.logsumexp(-1, keepdim=True), settings)
-    if size < scores.shape[-1] and not bool(whole.all()):
-        rows = (~whole).nonzero()[:, 0]
-        flat = scores[rows]
-        ordered = flat.sort(-1, descending=True)
-        token[rows], _ = _pick_among(
-            ordered.values, ordered.indices, flat.logsumexp(-1, keepdim=True), settings.only(rows)
-        )
-    return token
+    """Rows with top_k or top_p: look at a window of the best, and at a wider one only where that is too small."""
+    vocabulary = scores.shape[-1]
+    total = scores.logsumexp(-1, keepdim=True)
+    tokens = scores.new_empty(len(scores), dtype=torch.int64)
+    rows = torch.arange(len(scores), device=scores.device)
+    for size in (*(window for window in WINDOWS if window < vocabulary), vocabulary):
+        best = scores[rows].topk(size)
+        tokens[rows], whole = _pick_among(best.values, best.indices, total[rows], settings.only(rows))
+        rows = rows[~whole]
+        if not len(rows):
+            break
+    return tokens
 
 
 def _pick_among(best: Tensor, ids: Tensor, total: Tensor, settings: _Settings) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from models_backend.text import sampler
 from models_backend.text.contract import Draw
 from models_backend.text.defaults import NEUTRAL
 
-VOCABULARY = 600  # more than the window
+VOCABULARY = 600  # more than the first window
 
 
 def used(**values: object) -> Used:
