@@ -112,6 +112,14 @@ class Stack:
             time.sleep(0.1)
         raise TimeoutError(f"not ready after {seconds} s: {self.get('/readyz')}\n{self.output}")
 
+    def wait_said(self, text: str, seconds: float = 30) -> None:
+        """Wait until a line with `text` was printed."""
+        end = time.monotonic() + seconds
+        while not any(text in line for line in list(self.lines)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"never said {text!r}:\n{self.output}")
+            time.sleep(0.05)
+
     root = ROOT
 
     def manage(self, *args: str) -> list[str]:
