@@ -68,7 +68,7 @@ class _Lines:
         quarter = seen.done * QUARTERS // seen.total if seen.total else 0
         if seen.phase != self.phase:
             print(seen.phase, flush=True)
-        elif quarter > self.quarter and seen.unit == "bytes":
+        elif quarter > self.quarter and seen.unit != PHASES:
             print(f"{seen.phase}: {quarter * 100 // QUARTERS} %", flush=True)
         self.phase, self.quarter = seen.phase, quarter
 

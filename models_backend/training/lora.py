@@ -124,6 +124,7 @@ def save(model: PeftModel, folder: Path, dtype: torch.dtype = torch.float16) -> 
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.to(dtype).contiguous() for name, weight in get_peft_model_state_dict(model).items()}
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    (folder / "adapter_model.safetensors").chmod(0o644)  # safetensors keeps its files to their owner
     model.peft_config["default"].save_pretrained(str(folder))
     # PEFT keeps the targets in a set, whose order differs from process to process.
     config = folder / "adapter_config.json"
