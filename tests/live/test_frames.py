@@ -81,7 +81,9 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_field(text, field):
     assert caught.value.message.startswith(field)
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5), st.data())
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5), st.data()
+)
 def test_any_json_is_a_frame_or_is_refused(value, data):
     kinds = ["run.start", "run.follow", "lane.stop", "lane.rerun", "ack", "ping"]
     names = ["run", "lane", "after", "client_id", "spec", "frame", "t", "params"]

@@ -205,9 +205,7 @@ async def test_a_lane_is_added_with_the_parameters_of_the_page_as_they_are_now(m
     assert (added.queue, added.spec.overrides) == (OTHER, {"max_tokens": None, "seed": 3})
 
 
-async def test_a_lane_is_added_once_for_each_client_id_and_in_order_under_a_crowd(
-    models, bus, alice, spec, client_id
-):
+async def test_a_lane_is_added_once_for_each_client_id_and_in_order_under_a_crowd(models, bus, alice, spec, client_id):
     run = await service.start(alice, client_id(), parse(spec(models=(BASE,))))
     sent = [client_id() for _ in range(4)] * 2
     added = await asyncio.gather(*(service.add_lane(alice, run.id, one, replaces=0) for one in sent))
@@ -221,7 +219,13 @@ async def test_a_lane_whose_bus_entry_was_lost_is_added_by_whoever_asks_next(mod
     run = await service.start(alice, client_id(), parse(spec(models=(BASE,))))
     now = timezone.now()
     await Lane.objects.acreate(
-        run=run, index=1, client_id=client_id(), replaces=0, queue=BASE, spec_json='{"model":"fake-base"}', created_at=now
+        run=run,
+        index=1,
+        client_id=client_id(),
+        replaces=0,
+        queue=BASE,
+        spec_json='{"model":"fake-base"}',
+        created_at=now,
     )
     again = await service.find(alice, run.id)
     await service.stop_run(alice, run.id)
