@@ -103,7 +103,8 @@ class Runner(Protocol):
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
         """Run all rows in one pass. A row fails alone through its Outcome; raises OutOfMemory when the pass is too big.
 
-        Repeating a Feed is harmless: it writes the same positions again.
+        After an exception the engine sends some of the same feeds again. A runner whose slots cannot take a feed twice
+        must therefore not raise, but answer for each row.
         """
         ...
 

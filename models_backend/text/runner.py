@@ -6,6 +6,7 @@ loader chooses by a test, never by a list of names.
 """
 
 import inspect
+import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -13,10 +14,14 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from models_backend.protocol.events import Error
+
 from .contract import EngineError, Feed, Outcome, OutOfMemory
 from .kv_cache import ATTENTION, SlotCache
 from .lora import Riders
 from .sampler import choose
+
+log = logging.getLogger(__name__)
 
 
 class TorchRunner(Protocol):
@@ -116,10 +121,20 @@ class SoloRunner:
         return torch.stack([self._one(feed) for feed in feeds])
 
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
-        return _drawn(self, feeds)
+        return [self._alone(feed) for feed in feeds]
 
     def release(self, slot: int) -> None:
         self._caches.pop(slot, None)
+
+    def _alone(self, feed: Feed) -> Outcome:
+        """Never raises: the rows before this one have moved on in their caches and must not be fed again."""
+        try:
+            return _drawn(self, [feed])[0]
+        except OutOfMemory:
+            return Outcome(error=Error("out_of_memory", "The device has no memory left for this answer."))
+        except Exception as error:
+            log.exception("the row in slot %d fails", feed.slot)
+            return Outcome(error=Error("engine_error", f"The model failed on this answer: {error}"))
 
     @torch.inference_mode()
     def _one(self, feed: Feed) -> Tensor:

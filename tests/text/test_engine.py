@@ -240,6 +240,24 @@ def test_when_a_pass_breaks_only_the_row_that_breaks_it_fails() -> None:
     assert not ready.busy
 
 
+def test_a_row_whose_ids_cannot_be_written_fails_alone() -> None:
+    class Speechless(fake.FakeDialect):
+        def decode(self, ids: Sequence[int]) -> str:
+            text = super().decode(ids)
+            if "GARDEN" in text:
+                raise ValueError("no such word")
+            return text
+
+    backend = Backend(Speechless(), fake.FakeRunner(8))
+    ready = Engine(fake.INFOS, lambda note: backend, "w1", 8)
+    ready.load()
+    good, bad = ask(lane=0), ask(lane=1, model=fake.SHOUT)
+    assert "GARDEN" in answer(engine(), ask(model=fake.SHOUT))[0].text
+    heard = answer(ready, good, bad)
+    assert [type(one.end) for one in heard] == [LaneDone, LaneFailed]
+    assert heard[0].text == answer(engine(), good)[0].text
+
+
 def test_out_of_memory_costs_the_newest_rows() -> None:
     heard = answer(over(Moody(most=2)), *(ask(lane=lane) for lane in range(4)))
     assert [type(one.end) for one in heard] == [LaneDone, LaneDone, LaneFailed, LaneFailed]

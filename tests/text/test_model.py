@@ -23,7 +23,7 @@ from .tiny import Heard, answer
 
 pytestmark = pytest.mark.model
 
-TOKENS = 40
+TOKENS = 24
 PROMPTS = (
     Chat((Message("system", "Be brief."), Message("user", "What is the capital of France, and why is it famous?"))),
     Chat((Message("user", "Hello, my radio arrived broken and nobody answers my letters. What can I do?"),)),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models_backend.protocol.params import Params
-from models_backend.text.contract import Feed
+from models_backend.text.contract import Feed, Request
 from models_backend.text.kv_cache import SlotCache
 from models_backend.text.loader import pick_runner
 from models_backend.text.lora import Riders
@@ -113,6 +113,23 @@ def test_a_row_that_spoilt_its_slot_leaves_nothing_to_the_next_one() -> None:
     assert after.ids == expected
 
 
+def test_a_row_that_fails_in_a_pass_of_its_own_does_not_move_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = tiny.model("mamba")
+    expected = tiny.generated(made, SHORT)
+    one = SoloRunner._one
+
+    def sometimes(self: SoloRunner, feed: Feed) -> torch.Tensor:
+        if feed.slot == 1 and feed.start > 0:
+            raise ValueError("a broken kernel")
+        return one(self, feed)
+
+    ready = tiny.engine(made)
+    monkeypatch.setattr(SoloRunner, "_one", sometimes)
+    heard = tiny.answer(ready, *(tiny.ask(tiny.prompt(*SHORT), lane) for lane in range(3)))
+    assert [heard[0].ids, heard[2].ids] == [expected, expected]
+    assert "a broken kernel" in heard[1].end.error.message  # type: ignore[union-attr]
+
+
 def test_a_row_with_broken_numbers_fails_alone() -> None:
     made = tiny.model()
     expected = tiny.generated(made, SHORT)
@@ -120,3 +137,14 @@ def test_a_row_with_broken_numbers_fails_alone() -> None:
     good, bad = tiny.answer(tiny.engine(made), tiny.ask(tiny.prompt(*SHORT), 0), tiny.ask(tiny.prompt(1, 200), 1))
     assert good.ids == expected
     assert bad.end.error.code == "invalid_logits"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "mamba"])
+def test_going_on_at_any_token_gives_the_unbroken_answer(kind: str) -> None:
+    params = Params(temperature=1.0, top_p=0.95, repetition_penalty=1.1, seed=4, max_tokens=10)
+    ready = tiny.engine(tiny.model(kind))
+    [whole] = tiny.answer(ready, tiny.ask(tiny.prompt(*LONG), params=params))
+    for cut in range(11):
+        request = Request("r", 0, tiny.BASE, tiny.prompt(*LONG), params, 1, 2, tuple(whole.ids[:cut]))
+        [rest] = tiny.answer(ready, request)
+        assert whole.ids[:cut] + rest.ids == whole.ids
