@@ -44,7 +44,7 @@ def new(request: HttpRequest) -> HttpResponse:
 def preset(request: HttpRequest, preset_id: UUID, number: int | None = None) -> HttpResponse:
     version = service.open_version(request.user, preset_id, number)
     newest = version if number is None else service.open_version(request.user, preset_id)
-    place = f"preset:{preset_id.hex}" + (f":{number}" if number else "")
+    place = f"preset:{preset_id}" + (f":{number}" if number else "")
     return _page(
         request,
         place=place,
@@ -102,12 +102,16 @@ def copy_shared(request: HttpRequest, token: str) -> HttpResponse:
 
 def _page(request: HttpRequest, *, current_preset: Any = None, current_run: str = "", **start: Any) -> HttpResponse:
     runs = history.listing(request.user, limit=PAGE)
-    context = _context({"read_only": False, "share": None, **start}) | {
-        "presets": service.listing(request.user),
-        "current_id": current_preset.pk.hex if current_preset else "",
-        "runs": runs,
-        "current_run": current_run,
-    } | onward(runs)
+    context = (
+        _context({"read_only": False, "share": None, **start})
+        | {
+            "presets": service.listing(request.user),
+            "current_id": current_preset.pk.hex if current_preset else "",
+            "runs": runs,
+            "current_run": current_run,
+        }
+        | onward(runs)
+    )
     return render(request, "pages/compare/page.html", context)
 
 
@@ -139,7 +143,7 @@ def catalog() -> list[dict[str, Any]]:
 
 def _preset(version: PresetVersion) -> dict[str, Any]:
     return {
-        "id": version.preset.pk.hex,
+        "id": str(version.preset.pk),
         "number": version.number,
         "name": version.preset.name,
         "description": version.preset.description,

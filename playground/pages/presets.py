@@ -64,7 +64,7 @@ def rename(request: HttpRequest, preset_id: UUID) -> HttpResponse:
     except BadParameter as error:
         form = BOUNDS | {"preset": preset, "error": error, "name": name, "description": description}
         return again(request, "pages/presets/_rename.html", form)
-    told = {"id": renamed.pk.hex, "name": renamed.name, "description": renamed.description}
+    told = {"id": str(renamed.pk), "name": renamed.name, "description": renamed.description}
     return _after(request, preset_id, preset_renamed=told, dialog_close=True)
 
 
@@ -81,14 +81,14 @@ def duplicate(request: HttpRequest, preset_id: UUID) -> HttpResponse:
 def delete(request: HttpRequest, preset_id: UUID) -> HttpResponse:
     preset = service.delete(request.user, preset_id)
     toast = {"text": f"Deleted “{preset.name}”.", "undo": f"/presets/{preset_id}/restore"}
-    return _after(request, None, toast=toast, preset_deleted={"id": preset_id.hex})
+    return _after(request, None, toast=toast, preset_deleted={"id": str(preset_id)})
 
 
 @require_POST
 @door
 def restore(request: HttpRequest, preset_id: UUID) -> HttpResponse:
     service.restore(request.user, preset_id)
-    return _after(request, preset_id, toast={"text": "Restored."}, preset_restored={"id": preset_id.hex})
+    return _after(request, preset_id, toast={"text": "Restored."}, preset_restored={"id": str(preset_id)})
 
 
 def _create(request: HttpRequest) -> HttpResponse:
@@ -118,7 +118,7 @@ def _save_version(request: HttpRequest, preset_id: UUID) -> HttpResponse:
 def _saved(request: HttpRequest, version: PresetVersion) -> HttpResponse:
     preset = version.preset
     told = {
-        "id": preset.pk.hex, "number": version.number, "newest": version.number, "name": preset.name,
+        "id": str(preset.pk), "number": version.number, "newest": version.number, "name": preset.name,
         "description": preset.description, "note": version.note, "url": f"/presets/{preset.pk}",
     }  # fmt: skip
     toast = {"text": f"Saved “{preset.name}” as version {version.number}."}

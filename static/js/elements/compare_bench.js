@@ -40,6 +40,7 @@ class CompareBench extends HTMLElement {
     this.socket.open();
     this.#resume();
     this.showDraft();
+    if (this.later) this.#offerLater();
   }
 
   disconnectedCallback() {
@@ -105,7 +106,9 @@ class CompareBench extends HTMLElement {
   /** The address and the place of the draft change together; what was there before keeps a draft of its own. */
   moveTo(place, url, left) {
     if (place === this.place) return;
-    this.drafts.save(this.place, left);
+    // A run that somebody edited into another one is itself as it was.
+    if (this.place.startsWith("run:")) this.drafts.forget(this.place);
+    else this.drafts.save(this.place, left);
     history.pushState(null, "", url);
     this.place = place;
   }
@@ -137,13 +140,32 @@ class CompareBench extends HTMLElement {
   }
 
   #firstDraft() {
+    const kept = this.start.read_only ? null : this.drafts.load(this.place);
+    if (!kept) return this.#draftAsOpened();
+    const [visit] = performance.getEntriesByType("navigation");
+    const reloaded = ["reload", "back_forward"].includes(visit?.type);
+    if (this.place === "new" || kept.pending || reloaded || this.#holds(kept)) return kept;
+    this.later = kept;
+    return this.#draftAsOpened();
+  }
+
+  #holds(draft) {
+    return fingerprint(toSpec(this.catalog, draft)) === fingerprintOf(this.catalog, this.start.spec);
+  }
+
+  /** A preset or a run as it was kept by the server. */
+  #draftAsOpened() {
     const { start } = this;
-    const kept = start.read_only ? null : this.drafts.load(this.place);
-    if (kept) return kept;
     const draft = fromSpec(this.catalog, start.spec);
     if (start.preset) draft.preset = { ...start.preset, spec: fingerprintOf(this.catalog, start.spec) };
     if (start.run) draft.bound = { run: start.run.id, roots: rootsByOrder(draft.lanes), adopt: true };
     return draft;
+  }
+
+  /** Whoever opens a run or a preset sees it as it was; what was typed on top of it then is not lost either. */
+  #offerLater() {
+    const text = "Shown as it was kept. You had edited it since.";
+    this.notice({ text, action: "Bring my edits back", undo: () => this.edit((draft) => ({ ...this.later, bound: draft.bound && this.later.bound })) });
   }
 
   /** Follow the run that was there before a reload, or repeat the start that was on its way. */

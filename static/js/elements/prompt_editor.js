@@ -54,7 +54,7 @@ class PromptEditor extends HTMLElement {
   #fill(row, { role, content }, index) {
     const number = index + 1;
     row.dataset.role = role;
-    row.setAttribute("aria-label", `Message ${number}, ${role}`);
+    row.setAttribute("aria-label", `Message ${number}`);
     part(row, "role").value = role;
     part(row, "role").setAttribute("aria-label", `Role of message ${number}`);
     const field = part(row, "content");

@@ -11,13 +11,13 @@ class ToastRack extends HTMLElement {
     document.body.addEventListener("htmx:sendError", () => this.show({ text: "The server does not answer. Try again.", bad: true }));
   }
 
-  /** `undo` is a function, or an address to which htmx posts; `open` an address to go to. */
-  show({ text, undo = null, open = null, bad = false }) {
+  /** `undo` is a function, or an address to which htmx posts, on a button called `action`; `open` an address to go to. */
+  show({ text, undo = null, action = "Undo", open = null, bad = false }) {
     const toast = make("div", bad ? "toast bad" : "toast");
     toast.setAttribute("role", bad ? "alert" : "status");
     toast.append(make("span", "", text));
     if (undo) {
-      const button = make("button", "button ghost", "Undo");
+      const button = make("button", "button ghost", action);
       button.type = "button";
       button.addEventListener("click", () => {
         toast.remove();

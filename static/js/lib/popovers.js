@@ -4,13 +4,18 @@ const GAP = 6;
 
 export function placePopovers(root) {
   root.addEventListener("beforetoggle", ({ target, newState }) => newState === "open" && place(target), true);
-  root.addEventListener("toggle", ({ target, newState }) => newState === "open" && place(target), true);
+  root.addEventListener("toggle", ({ target, newState }) => (newState === "open" ? place(target) : forget(target)), true);
   // A menu has done its work once something in it was chosen.
   root.addEventListener("click", ({ target }) => {
     const menu = target.closest("[popover].menu");
     if (menu && target.closest("button:not([type=submit]), a")) menu.hidePopover();
   });
   root.addEventListener("submit", ({ target }) => target.closest("[popover].menu")?.hidePopover());
+}
+
+/** htmx copies attributes from old content to new, and a copied style attribute is what the page's CSP forbids. */
+function forget(popover) {
+  if (popover.hasAttribute("popover")) popover.removeAttribute("style");
 }
 
 function place(popover) {
