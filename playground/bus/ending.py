@@ -1,7 +1,7 @@
 """Ending tasks that talk to the bus.
 
-Up to Python 3.11 `asyncio.wait_for`, which redis-py sends with, can swallow a cancellation that arrives at the moment it
-is done, and the task goes on as if nothing had been said. So a task is told again until it has ended.
+Up to Python 3.11 `asyncio.wait_for`, which redis-py sends with, can swallow a cancellation that arrives at the moment
+it is done, and the task goes on as if nothing had been said. So a task is told again until it has ended.
 """
 
 import asyncio

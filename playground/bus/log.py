@@ -17,6 +17,13 @@ async def newest(run: str) -> int | None:
     return _number(last[0][0]) if last else None
 
 
+async def at(run: str, number: int) -> bytes | None:
+    """The entry of that number as it stands in the log, or None."""
+    with translated():
+        found = await bus().client.xrange(log.log_key(run), min=f"{number}-0", max=f"{number}-0", count=1)
+    return entries_of(found)[0][1] if found else None
+
+
 async def read(run: str, after: int, limit: int = PAGE) -> list[Entry]:
     """At most `limit` entries with numbers above `after`, in order."""
     with translated():

@@ -146,18 +146,19 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def _stream(self, run: Run, last: int) -> None:
         """Forward the events of a run until it is unfollowed. Trouble on the way is told once, and waited out."""
         pace = flow.Pace(time.monotonic)
+        known: bytes | None = None
         ref = frames.Ref(type="run.follow", run=run.id)
         told = False
         while True:
             try:
-                async with aclosing(service.follow(run, last)) as steps:
+                async with aclosing(service.follow(run, last, known)) as steps:
                     async for step in steps:
                         if isinstance(step, service.Reset):
-                            last = 0
+                            last, known = 0, None
                             await self.outbox.put(frames.Reset(run.id))
                             continue
                         await self.outbox.put_events(run.id, step)
-                        last, told = step[-1][0], False
+                        (last, known), told = step[-1], False
                         await asyncio.sleep(pace.sent(len(step)))
                 return
             except (BusDown, DatabaseBusy) as error:

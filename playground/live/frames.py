@@ -5,8 +5,8 @@ their `frame` number. At most `window.frames` of them, and about `window.bytes`,
 what a slow client misses it gets later from the log, in larger frames. After a break it sends `run.follow` with the
 last number that it has. A frame that is wrong is answered by `error`, and the socket lives on.
 
-Close codes: 4401 not signed in (any more), 4404 unknown address or withdrawn link, 4408 too many messages, 4429 too many
-sockets, 1009 frame too big, 1012 the server restarts.
+Close codes: 4401 not signed in (any more), 4404 unknown address or withdrawn link, 4408 too many messages, 4429 too
+many sockets, 1009 frame too big, 1012 the server restarts.
 """
 
 from importlib.metadata import version

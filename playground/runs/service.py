@@ -57,9 +57,11 @@ async def find_shared(person: User | None, token: str) -> Run:
     return await in_database(_shared, person, token)
 
 
-async def follow(run: Run, after: int) -> AsyncGenerator[Reset | list[Entry], None]:
+async def follow(run: Run, after: int, known: bytes | None = None) -> AsyncGenerator[Reset | list[Entry], None]:
     """Events of a run above number `after`, then new ones as they come, without gap or repeat.
 
+    `known` is event `after` as the reader was given it. A bus that was killed may have lost its newest events, and the
+    workers said them again in another order: where the log no longer has it at that place, the reader begins anew.
     Ends only for a run whose log has expired: its events are made from the record, and nothing will be added to them.
     Raises BusDown; follow again from the last number seen.
     """
@@ -71,7 +73,7 @@ async def follow(run: Run, after: int) -> AsyncGenerator[Reset | list[Entry], No
             yield Reset()
         yield synthesise(await in_database(records.reload, run))
         return
-    if after > newest:
+    if after > newest or (known is not None and await log.at(run.id, after) != known):
         yield Reset()
         after = 0
     async with aclosing(log.follow(run.id, after)) as batches:

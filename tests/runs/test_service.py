@@ -26,10 +26,10 @@ def parse(spec):
     return msgspec.convert(spec, RunSpec)
 
 
-async def log_of(run, count, after=0):
+async def log_of(run, count, after=0, known=None):
     """The first `count` steps' entries of a followed run."""
     entries = []
-    async with aclosing(service.follow(run, after)) as steps:
+    async with aclosing(service.follow(run, after, known)) as steps:
         async for step in steps:
             entries += [step] if isinstance(step, service.Reset) else step
             if len(entries) >= count:
@@ -138,6 +138,15 @@ async def test_a_reader_that_is_ahead_of_the_log_is_told_to_begin_anew(models, a
     run = await service.start(alice, client_id(), parse(spec()))
     reset, first = await log_of(run, 2, after=99)
     assert isinstance(reset, service.Reset) and first[0] == 1
+
+
+async def test_a_reader_whose_log_was_written_anew_is_told_to_begin_anew(models, alice, spec, client_id):
+    run = await service.start(alice, client_id(), parse(spec()))
+    await service.stop_run(alice, run.id)
+    before = await log_of(run, 3)
+    assert await log_of(run, 1, after=2, known=before[1][1]) == before[2:]
+    reset, first = await log_of(run, 2, after=2, known=b"another event, which a bus that was killed has lost")
+    assert isinstance(reset, service.Reset) and first == before[0]
 
 
 async def test_stopping_works_while_queued_and_twice_is_the_same(models, bus, alice, spec, client_id):
