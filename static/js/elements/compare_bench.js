@@ -290,7 +290,8 @@ class CompareBench extends HTMLElement {
   #started(run) {
     this.draft = { ...this.draft, pending: null, bound: { ...this.draft.bound, run } };
     this.moveTo(`run:${run}`, `/runs/${run}`, { ...this.draft, bound: null });
-    this.runTitle = (this.draft.messages.findLast(({ role }) => role === "user")?.content ?? "").slice(0, 80);
+    const asked = this.draft.messages.findLast(({ role }) => role === "user")?.content ?? "";
+    this.runTitle = (this.draft.mode === "chat" ? asked : this.draft.text).slice(0, 80);
     this.keep();
     this.showDraft();
     tell(document.body, "runs:refresh");
@@ -320,8 +321,8 @@ class CompareBench extends HTMLElement {
     const focused = document.activeElement;
     run.disabled = running;
     stop.disabled = !running;
-    if (focused === run && running) stop.focus();
-    if (focused === stop && !running) run.focus();
+    if (focused === run && running) stop.focus({ preventScroll: true });
+    if (focused === stop && !running) run.focus({ preventScroll: true });
     this.querySelector('[data-do="add-lane"]').disabled = this.draft.lanes.length >= this.start.limits.lanes;
     this.querySelector('[data-do="add-message"]').hidden = this.draft.mode !== "chat";
   }
