@@ -1,6 +1,6 @@
 // The text of an answer. Only Text nodes ever enter it, so what a model writes stays text, and textContent is the text.
 
-const CHUNK = 8192; // characters of one node: a browser lays a long one out again with each addition
+const CHUNK = 2048; // characters of one node: a browser lays a long one out again with each addition
 
 class AnswerText extends HTMLElement {
   #shown = "";

@@ -77,7 +77,7 @@ class CompareBench extends HTMLElement {
     const clientId = this.session.start(this.spec);
     if (!clientId) return this.complain("The prompt is too long to be sent. Shorten it.");
     this.#bindAll({ client_id: clientId, spec: this.spec });
-    this.strip.scrollIntoView({ block: "start" }); // on a phone the lanes lie below the prompt
+    this.#showLanes();
   }
 
   stop() {
@@ -294,6 +294,7 @@ class CompareBench extends HTMLElement {
     this.runTitle = (this.draft.mode === "chat" ? asked : this.draft.text).slice(0, 80);
     this.keep();
     this.showDraft();
+    this.#showLanes(); // the title may have grown since the press
     tell(document.body, "runs:refresh");
   }
 
@@ -304,6 +305,11 @@ class CompareBench extends HTMLElement {
     }
     this.complain(message);
     if (code === "bus_down") this.interrupted = true;
+  }
+
+  /** On a phone the lanes lie below the prompt. */
+  #showLanes() {
+    this.strip.scrollIntoView({ block: "start" });
   }
 
   #showTitle() {
