@@ -25,6 +25,7 @@ from models_backend.protocol.events import (
 )
 from playground import bus
 from playground.bus import ended, log
+from playground.bus.ending import end
 from playground.bus.tail import Entry
 from playground.errors import BusDown, DatabaseBusy
 from playground.models import Lane
@@ -51,9 +52,15 @@ async def record_until(stop: asyncio.Event, consumer: str, chores: tuple[Callabl
 
     A bus or database that is away is waited for; streams go on meanwhile, and what has ended waits on the bus.
     """
+    recording = asyncio.create_task(_record_until(stop, consumer, chores))
+    told = asyncio.create_task(stop.wait())
     try:
-        await _record_until(stop, consumer, chores)
+        # What it is in the middle of stays on the bus, and is done by the next.
+        await asyncio.wait({recording, told}, return_when=asyncio.FIRST_COMPLETED)
+        if recording.done():
+            recording.result()
     finally:
+        await end(recording, told)
         await bus.close()
 
 
