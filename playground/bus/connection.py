@@ -19,6 +19,7 @@ from .tail import Tail
 
 # Every command here may be sent twice without harm, so a broken connection is tried again before anyone is told.
 RETRIES = 2
+CONNECTIONS = 32  # of one process
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
 
@@ -40,20 +41,13 @@ class Bus:
     """A connection pool and the scripts. Made by `bus()`; its loop ends it with `aclose()`."""
 
     def __init__(self, url: str) -> None:
-        retry = Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), RETRIES)
-        # Its stubs promise text or bytes or nothing for each reply; ours are bytes, and this room checks their shape.
-        self.client: Any = redis.asyncio.Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            retry=retry,
-            retry_on_error=[ConnectionError, TimeoutError],
-            protocol=2,
-        )
+        # The stubs promise text or bytes or nothing for each reply; ours are bytes, and this room checks their shape.
+        self.client: Any = _client(url)
+        self._listening: Any = _client(url)  # its own, so that a crowd of commands never keeps the tail from reading
         self.start = self.client.register_script(log.START)
         self.add = self.client.register_script(log.ADD)
         self.stop = self.client.register_script(log.STOP)
-        self.tail = Tail(self.client)
+        self.tail = Tail(self.client, self._listening)
 
     async def call(self, script: Any, keys: list[str], args: list[Any]) -> Any:
         """Run one of the scripts, which the bus loads again by itself if it has forgotten it. Raises BusDown."""
@@ -62,7 +56,23 @@ class Bus:
 
     async def aclose(self) -> None:
         await self.tail.aclose()
+        await self._listening.aclose()
         await self.client.aclose()
+
+
+def _client(url: str) -> redis.asyncio.Redis:
+    """A client whose pool makes a crowd wait, where redis-py's own would fail it: all sockets come back at once."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=CONNECTIONS,
+        timeout=ANSWER_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        socket_timeout=ANSWER_SECONDS,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.2), RETRIES),
+        retry_on_error=[ConnectionError, TimeoutError],
+        protocol=2,
+    )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 _buses: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Bus] = weakref.WeakKeyDictionary()

@@ -68,8 +68,9 @@ class Listener:
 class Tail:
     """Runs while somebody listens."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, listening: Any) -> None:
         self._client = client
+        self._listening = listening  # a client that has no other use
         self._listeners: dict[str, set[Listener]] = {}
         self._seen: dict[str, str] = {}  # log key -> id after which the next read begins
         self._wake = f"diptych:wake:{uuid.uuid4().hex}"
@@ -123,7 +124,7 @@ class Tail:
             woken = "0-0"
             while self._listeners:
                 streams: dict[Any, Any] = {self._wake: woken, **self._seen}
-                for name, found in await self._client.xread(streams, count=KEPT, block=BLOCK_MS) or ():
+                for name, found in await self._listening.xread(streams, count=KEPT, block=BLOCK_MS) or ():
                     key = name.decode()
                     if key == self._wake:
                         woken = found[-1][0].decode()

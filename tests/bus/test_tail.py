@@ -124,3 +124,11 @@ async def test_a_log_longer_than_a_page_is_read_whole(bus):
     await client.aclose()
     assert [number for number, _ in await log.whole(RUN)] == list(range(1, log.PAGE * 2 + 8))
     assert await log.newest(RUN) == log.PAGE * 2 + 7
+
+
+async def test_a_crowd_that_comes_back_at_once_waits_its_turn_and_is_served(bus):
+    runs = [f"{number:032x}" for number in range(300)]
+    for run in runs:
+        write(bus, [1], run=run)
+    assert await asyncio.gather(*(numbers_until(run, 0, 1) for run in runs)) == [[1]] * 300
+    assert bus.info("clients")["connected_clients"] <= 40
