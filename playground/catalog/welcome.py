@@ -18,8 +18,8 @@ SPEC: dict[str, Any] = {
             },
             {
                 "role": "user",
-                "content": "My invoice from March was charged twice for the Solo plan and nobody answers the phone. "
-                "I want the money back before Friday.",
+                "content": "Hi, the espresso machine I bought from you broke within a week. I need it by tomorrow at "
+                "the latest, so please send me a new one. Thanks, Ana",
             },
         ],
     },

@@ -20,6 +20,7 @@ def answered(page: Page) -> None:
     page.get_by_role("button", name="Run", exact=True).click()
     done = "() => [...document.querySelectorAll('[data-testid=lane]')].every(lane => lane.dataset.state === 'done')"
     page.wait_for_function(done, timeout=180_000)
+    page.get_by_text("done · 2 lanes").first.wait_for(state="attached")
 
 
 def main(folder: str = "docs") -> None:
