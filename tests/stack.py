@@ -130,7 +130,7 @@ class Stack:
         """Process ids of the child called `name`: bus, web, recorder or worker."""
         pattern = {
             "bus": "unixsocket",
-            "web": r"-m daphne",
+            "web": r"manage\.py web",
             "recorder": r"manage\.py record",
             "worker": r"-m models_backend worker",
         }[name]

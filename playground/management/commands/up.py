@@ -38,12 +38,12 @@ class Command(BaseCommand):
         token = settings.DIPTYCH_TOKEN or secrets.token_urlsafe(24)
         bus_url, bus = self._bus(home)
         self._prepare()
-        python = [sys.executable]
+        python, manage = [sys.executable], str(settings.BASE_DIR / "manage.py")
         env = {"REDIS_URL": bus_url, "DIPTYCH_TOKEN": token, "DIPTYCH_HOME": str(home)}
         children = [
             *([bus] if bus else []),
-            Child("web", [*python, "-m", "daphne", *self._daphne()], env),
-            Child("recorder", [*python, str(settings.BASE_DIR / "manage.py"), "record"], env),
+            Child("web", [*python, manage, "web"], env),
+            Child("recorder", [*python, manage, "record"], env),
             Child("worker", [*python, "-m", "models_backend", "worker"], env, cwd=settings.BASE_DIR),
         ]
         try:
@@ -100,14 +100,6 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         self._say("up", "preparing the page's files")
         call_command("collectstatic", interactive=False, verbosity=0, clear=False)
-
-    def _daphne(self) -> list[str]:
-        return [
-            *("-b", settings.DIPTYCH_HOST, "-p", str(settings.DIPTYCH_PORT)),
-            *("--ping-interval", "5", "--ping-timeout", "10", "--websocket_timeout", "-1"),
-            *("--application-close-timeout", "5", "--server-name", "diptych", "--no-server-name", "-v", "0"),
-            "playground.asgi:application",
-        ]
 
     # run -------------------------------------------------------------------------------------------------------
 
