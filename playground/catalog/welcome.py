@@ -24,5 +24,5 @@ SPEC: dict[str, Any] = {
         ],
     },
     "lanes": [{"model": BASE}, {"model": TUNED}],
-    "params": {"max_tokens": 256},
+    "params": {"max_tokens": 128},
 }

@@ -6,9 +6,11 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from playground.catalog import welcome
 from tests.browser.bench import answer, lane, run, show, text_of, wait_ended, wait_text
 
 pytestmark = pytest.mark.browser
+WELCOME = welcome.SPEC["prompt"]["messages"][-1]["content"]
 # Drops the connection, and lets none be made until the browser's own sockets are given back.
 CUT = """() => {
   const live = document.querySelector("compare-bench").socket;
@@ -19,7 +21,7 @@ LONG = "Tell me of the river. [[long]]"
 
 
 def test_the_first_page_shows_the_difference_with_one_press(page: Page) -> None:
-    expect(page.get_by_test_id("prompt")).to_have_value(re.compile("charged twice"))
+    expect(page.get_by_test_id("prompt")).to_have_value(WELCOME)
     expect(page.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
     page.get_by_test_id("prompt").press("Control+Enter")
     wait_text(page, 1)
