@@ -17,7 +17,8 @@ run: $(RUNTIME)
 	@exec $(BIN)/python manage.py up
 
 test: lint types js $(DEV) $(BROWSER) $(MODEL)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -m browser  # apart: Playwright keeps the event loop that other tests need
 
 check: lint types js quick
 

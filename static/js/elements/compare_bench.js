@@ -295,6 +295,7 @@ class CompareBench extends HTMLElement {
     this.keep();
     this.showDraft();
     this.#showLanes(); // the title may have grown since the press
+    document.getElementById("run-list")?.setAttribute("hx-vals", JSON.stringify({ current: run }));
     tell(document.body, "runs:refresh");
   }
 
