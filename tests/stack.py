@@ -134,13 +134,9 @@ class Stack:
             "recorder": r"manage\.py record",
             "worker": r"-m models_backend worker",
         }[name]
-        found = subprocess.run(
-            ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(self._process.pid)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return [int(line.split()[0]) for line in found.stdout.splitlines() if re.search(pattern, line)]
+        found = subprocess.run(["ps", "-ww", "-axo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+        rows = [line.split(maxsplit=2) for line in found.stdout.splitlines()]
+        return [int(pid) for pid, parent, args in rows if int(parent) == self._process.pid and re.search(pattern, args)]
 
     def kill(self, name: str, signal_: int = signal.SIGKILL) -> None:
         (pid,) = self.pids(name)
