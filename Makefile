@@ -10,7 +10,7 @@ BROWSER := $(VENV)/browser.stamp
 HOME_DIR := $(or $(DIPTYCH_HOME),var)
 MODEL := $(HOME_DIR)/models/smollm2-135m-instruct/diptych.json
 
-.PHONY: run test check lint types js quick slow screenshots bench lock clean
+.PHONY: run test check lint types js quick screenshots bench lock clean
 .DELETE_ON_ERROR:
 
 run: $(RUNTIME)

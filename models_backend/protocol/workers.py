@@ -45,7 +45,7 @@ class ModelInfo(Struct, frozen=True):
 
 
 class Heartbeat(Struct, frozen=True):
-    """A worker's word that it lives. Load is counted in lanes."""
+    """A worker's word that it lives. Load is counted in lanes; `device` is empty until the default model is loaded."""
 
     worker: str
     host: str

@@ -11,21 +11,22 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from models_backend.config import Settings
+from models_backend.text.engine import Engine
 from models_backend.text.open import open_engines
 
 from .worker import Worker
 
-logger = logging.getLogger("diptych.worker")
-
 
 def serve(settings: Settings) -> None:
     """Run one worker until SIGTERM or SIGINT. Exits with the engine's exception if that is what ends it."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("diptych").setLevel(logging.INFO)
     name = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
     engines = open_engines(settings, name)
     asyncio.run(_serve(settings, name, engines))
 
 
-async def _serve(settings: Settings, name: str, engines) -> None:  # type: ignore[no-untyped-def]
+async def _serve(settings: Settings, name: str, engines: dict[str, Engine]) -> None:
     quit_ = asyncio.Event()
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_, quit_.set)

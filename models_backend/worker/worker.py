@@ -41,7 +41,6 @@ class Worker:
         preload = self.base_of.get(settings.model)
         self.thread = EngineThread(engines, preload, self._deliver, self._models_changed, self._died)
         self.default = preload
-        self.device = settings.device
         self.engine_kind = settings.engine
         self.started_at = time.time()
         self._dirty = asyncio.Event()  # something to publish
@@ -159,7 +158,7 @@ class Worker:
                 worker=self.name,
                 host=self.host,
                 pid=os.getpid(),
-                device=self.device,
+                device=default.device if default is not None else "",
                 engine=self.engine_kind,
                 models=tuple(self.base_of),
                 ready=default is not None and default.loaded,

@@ -88,4 +88,3 @@ PARAMETERS: tuple[Parameter, ...] = (
         "integer", 20260, 1, "new for each run", slider=(0, 99999),
     ),
 )  # fmt: skip
-BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}

@@ -13,6 +13,7 @@ from playground.runs import recorder
 
 class Command(BaseCommand):
     help = "Write answers that have ended from the bus into the database, until interrupted."
+    requires_system_checks: list[str] = []  # `up` has said what there is to say
 
     def handle(self, *args: Any, **options: Any) -> None:
         asyncio.run(record())

@@ -21,7 +21,7 @@ class WorkerPill extends HTMLElement {
     }
     return workers.map((worker) => {
       const line = make("p", "menu-text");
-      line.append(make("b", "", worker.worker), ` on ${worker.host}, ${worker.device}`, document.createElement("br"));
+      line.append(make("b", "", worker.worker), ` on ${worker.host}${worker.device && `, ${worker.device}`}`, document.createElement("br"));
       const note = worker.ready ? "" : ` · ${worker.note || "getting ready"}`;
       line.append(make("small", "num", `${worker.running} of ${worker.slots} places taken, ${worker.waiting} waiting${note}`));
       return line;
