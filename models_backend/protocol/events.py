@@ -24,17 +24,57 @@ class Error(Struct, frozen=True):
     field: str | None = None
 
 
+class Candidate(Struct, frozen=True, array_like=True):
+    """A token that could stand here. Half a character shows as U+FFFD."""
+
+    id: int
+    text: str
+    logprob: float
+
+
+class Shade(Struct, frozen=True, omit_defaults=True):
+    """What a shadow model says of the same token, and how far its distribution is from the lane's (nats).
+
+    `kl` is KL(lane || shadow), `reverse_kl` KL(shadow || lane).
+    """
+
+    logprob: float
+    rank: int
+    entropy: float
+    kl: float
+    reverse_kl: float
+    top: tuple[Candidate, ...] = ()
+
+
+class Insight(Struct, frozen=True, omit_defaults=True):
+    """How sure the model was of one token: natural logarithms over its own distribution.
+
+    That is the one before temperature, penalties, filters and constraints, which choose but do not believe. `rank` 1 is
+    the likeliest token. `shades` are in the order of the lane's `shadows`.
+    """
+
+    id: int
+    text: str
+    logprob: float
+    rank: int
+    entropy: float
+    top: tuple[Candidate, ...] = ()
+    shades: tuple[Shade, ...] = ()
+
+
 class Figures(Struct, frozen=True):
     """What an answer took. Times are milliseconds of the worker's clock.
 
     `first_ms` runs from the claim by the worker to the first token; `decode_ms` from the first token to the last, so
-    speed is (completion_tokens - 1) / decode_ms. Both count this attempt alone.
+    speed is (completion_tokens - 1) / decode_ms. Both count this attempt alone. `cached_tokens` of the prompt were in
+    the prefix cache and not computed again.
     """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     first_ms: float | None = None
     decode_ms: float | None = None
+    cached_tokens: int = 0
 
 
 class RunCreated(Struct, frozen=True, tag="run.created"):
@@ -52,6 +92,14 @@ class LaneAdded(Struct, frozen=True, tag="lane.added"):
     at: float
 
 
+class LaneQueued(Struct, frozen=True, tag="lane.queued"):
+    """The lane waits; `position` 1 is the next to begin. Told again when it changes."""
+
+    lane: int
+    position: int
+    at: float
+
+
 class LaneLoading(Struct, frozen=True, tag="lane.loading"):
     """A worker has claimed the lane and brings its model into memory."""
 
@@ -60,8 +108,11 @@ class LaneLoading(Struct, frozen=True, tag="lane.loading"):
     at: float
 
 
-class LaneStarted(Struct, frozen=True, tag="lane.started"):
-    """The worker begins, or goes on after another worker died (`attempt` above 1); shown text never changes."""
+class LaneStarted(Struct, frozen=True, tag="lane.started", omit_defaults=True):
+    """The worker begins, or goes on after another worker died (`attempt` above 1); shown text never changes.
+
+    `precision` is that of the weights, in words (`float32`, `4-bit`). `strength` is None for a base.
+    """
 
     lane: int
     attempt: int
@@ -73,13 +124,25 @@ class LaneStarted(Struct, frozen=True, tag="lane.started"):
     prompt_tokens: int
     used: Used
     at: float
+    precision: str = ""
+    strength: float | None = None
 
 
-class LaneToken(Struct, frozen=True, tag="lane.token"):
+class LaneScored(Struct, frozen=True, tag="lane.scored"):
+    """Prompt tokens `index`, `index + 1` ... as the model sees them; the first token of a prompt has nothing before it
+    and so is not among them."""
+
+    lane: int
+    index: int
+    insight: tuple[Insight, ...]
+    at: float
+
+
+class LaneToken(Struct, frozen=True, tag="lane.token", omit_defaults=True):
     """Tokens `index`, `index + 1` ... of the answer, and the text that became certain with them.
 
     `text` may be empty (half a character, or text that may yet become a stop string) and `ids` may be empty (text that
-    was held back and is let go at the end).
+    was held back and is let go at the end). `insight` has an entry for each id, or none at all.
     """
 
     lane: int
@@ -87,6 +150,7 @@ class LaneToken(Struct, frozen=True, tag="lane.token"):
     ids: tuple[int, ...]
     text: str
     at: float
+    insight: tuple[Insight, ...] = ()
 
 
 class LaneDone(Struct, frozen=True, tag="lane.done"):
@@ -111,8 +175,18 @@ class LaneFailed(Struct, frozen=True, tag="lane.failed"):
     at: float
 
 
-Event = RunCreated | LaneAdded | LaneLoading | LaneStarted | LaneToken | LaneDone | LaneStopped | LaneFailed
-LaneEvent = LaneAdded | LaneLoading | LaneStarted | LaneToken | LaneDone | LaneStopped | LaneFailed
+LaneEvent = (
+    LaneAdded
+    | LaneQueued
+    | LaneLoading
+    | LaneStarted
+    | LaneScored
+    | LaneToken
+    | LaneDone
+    | LaneStopped
+    | LaneFailed
+)
+Event = RunCreated | LaneEvent
 ENDS = (LaneDone, LaneStopped, LaneFailed)
 
 encode = msgspec.json.Encoder().encode

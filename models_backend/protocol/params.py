@@ -1,9 +1,9 @@
-"""Sampling parameters of a lane: what may be asked for, and what was used.
+"""Parameters of a lane: what may be asked for, and what was used.
 
 The bounds below are the only ones: sliders, doors and workers all read them.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -11,16 +11,26 @@ from msgspec import Meta, Struct
 BOUNDS: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 2.0),
     "top_p": (0.0, 1.0),
-    "max_tokens": (1, 8192),
+    "max_tokens": (0, 8192),
+    "min_tokens": (0, 8192),
     "top_k": (1, 200),
     "min_p": (0.0, 1.0),
+    "typical_p": (0.0, 1.0),
     "repetition_penalty": (0.5, 2.0),
     "frequency_penalty": (-2.0, 2.0),
     "presence_penalty": (-2.0, 2.0),
     "seed": (0, 2**53 - 1),  # every number that JavaScript can hold exactly
+    "top_logprobs": (0, 20),
+    "prompt_logprobs": (0, 20),
 }
 MAX_STOPS = 4
 MAX_STOP_CHARS = 200
+MAX_BAD_WORDS = 64
+MAX_BIASES = 1024
+MAX_BIAS = 100.0  # either way; as in OpenAI's API this bans a token, or takes it always
+MAX_TOKEN_ID = 2**31 - 1
+MAX_CONSTRAINT_CHARS = 65_536
+MAX_CHOICES = 256
 
 
 def _bounded(name: str) -> Meta:
@@ -29,6 +39,41 @@ def _bounded(name: str) -> Meta:
 
 
 StopString = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_CHARS)]
+TokenId = Annotated[int, Meta(ge=0, le=MAX_TOKEN_ID)]
+Bias = Annotated[float, Meta(ge=-MAX_BIAS, le=MAX_BIAS)]
+Dice = Literal["same", "own"]  # lanes of one seed draw with the same noise, or each with its own
+_Text = Annotated[str, Meta(min_length=1, max_length=MAX_CONSTRAINT_CHARS)]
+
+
+class _Constraint(Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
+    """What an answer must look like; every token that could not lead there is left out before the draw."""
+
+
+class JsonObject(_Constraint, tag="json_object"):
+    """Any JSON object."""
+
+
+class JsonSchema(_Constraint, tag="json_schema"):
+    """JSON that obeys `schema`, itself JSON text."""
+
+    schema: _Text
+
+
+class Regex(_Constraint, tag="regex"):
+    pattern: _Text
+
+
+class Choice(_Constraint, tag="choice"):
+    options: Annotated[tuple[StopString, ...], Meta(min_length=1, max_length=MAX_CHOICES)]
+
+
+class Grammar(_Constraint, tag="grammar"):
+    """A context-free grammar in Lark's notation."""
+
+    lark: _Text
+
+
+Constraint = JsonObject | JsonSchema | Regex | Choice | Grammar
 
 
 class Params(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -37,17 +82,30 @@ class Params(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True
     temperature: Annotated[float, _bounded("temperature")] | None = None
     top_p: Annotated[float, _bounded("top_p")] | None = None
     max_tokens: Annotated[int, _bounded("max_tokens")] | None = None
+    min_tokens: Annotated[int, _bounded("min_tokens")] | None = None
     top_k: Annotated[int, _bounded("top_k")] | None = None
     min_p: Annotated[float, _bounded("min_p")] | None = None
+    typical_p: Annotated[float, _bounded("typical_p")] | None = None
     repetition_penalty: Annotated[float, _bounded("repetition_penalty")] | None = None
     frequency_penalty: Annotated[float, _bounded("frequency_penalty")] | None = None
     presence_penalty: Annotated[float, _bounded("presence_penalty")] | None = None
     stop: Annotated[tuple[StopString, ...], Meta(max_length=MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[tuple[TokenId, ...], Meta(max_length=MAX_BAD_WORDS)] | None = None
+    bad_words: Annotated[tuple[StopString, ...], Meta(max_length=MAX_BAD_WORDS)] | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Meta(max_length=MAX_BIASES)] | None = None
+    constraint: Constraint | None = None
     seed: Annotated[int, _bounded("seed")] | None = None
+    dice: Dice | None = None
+    top_logprobs: Annotated[int, _bounded("top_logprobs")] | None = None
+    prompt_logprobs: Annotated[int, _bounded("prompt_logprobs")] | None = None
 
 
-class Used(Struct, frozen=True):
-    """Parameters as the worker really used them; every one has a value. `top_k` 0 means no limit."""
+class Used(Struct, frozen=True, omit_defaults=True):
+    """Parameters as the worker really used them; every one has a value. `top_k` 0 means no limit.
+
+    `seed` is the one drawn with: with `dice` "own" it already differs from lane to lane. `top_logprobs` None: no
+    insight is computed; 0: the chosen token's own figures, without alternatives.
+    """
 
     temperature: float
     top_p: float
@@ -59,6 +117,15 @@ class Used(Struct, frozen=True):
     presence_penalty: float
     stop: tuple[str, ...]
     seed: int
+    min_tokens: int = 0
+    typical_p: float = 1.0
+    stop_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    logit_bias: dict[int, float] = {}
+    constraint: Constraint | None = None
+    dice: Dice = "same"
+    top_logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
 
 def merge(shared: Params, overrides: dict[str, Any]) -> Params:

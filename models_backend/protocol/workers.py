@@ -23,7 +23,12 @@ class Proof(Struct, frozen=True):
 
 
 class ModelInfo(Struct, frozen=True):
-    """A model that some worker serves. `base` is None for a base, whose queue is then its own id."""
+    """A model that some worker serves. `base` is None for a base, whose queue is then its own id.
+
+    `cannot` names what this model's engine does not do (a parameter, or `shadows`, `strength`, `prefix`, `tools`,
+    `continue_final`), each with the reason in words; whoever asks for it is refused with that reason. `precision` is
+    that of the loaded weights.
+    """
 
     id: str
     title: str
@@ -38,6 +43,8 @@ class ModelInfo(Struct, frozen=True):
     loaded: bool = False
     proof: Proof | None = None
     host: str = ""
+    precision: str = ""
+    cannot: dict[str, str] = {}
 
     @property
     def queue(self) -> str:
@@ -60,3 +67,5 @@ class Heartbeat(Struct, frozen=True):
     started_at: float
     at: float
     note: str = ""  # what it is doing while it is not ready
+    cache_hits: int = 0  # prompt tokens that were not computed again, and
+    cache_asked: int = 0  # all prompt tokens, since this worker started

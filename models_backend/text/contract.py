@@ -9,7 +9,7 @@ from typing import Protocol
 
 from models_backend.protocol.events import Error
 from models_backend.protocol.params import Params, Used
-from models_backend.protocol.runs import Prompt
+from models_backend.protocol.runs import Prompt, Variant
 from models_backend.protocol.workers import Proof
 
 
@@ -31,7 +31,10 @@ class OutOfMemory(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One lane to answer. `seed` holds when `params` names none; `resume` are the answer's ids that are known."""
+    """One lane to answer. `seed` holds when `params` names none; `resume` are the answer's ids that are known.
+
+    `prefix` are ids that the answer begins with; those that `resume` has already are not said again.
+    """
 
     run: str
     lane: int
@@ -41,6 +44,9 @@ class Request:
     seed: int
     attempt: int = 1
     resume: tuple[int, ...] = ()
+    strength: float | None = None
+    prefix: tuple[int, ...] = ()
+    shadows: tuple[Variant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,10 @@ class Feed:
     """A row's share of one forward pass: `tokens` go to positions `start`, `start + 1` ... of cache slot `slot`.
 
     With `draw` the row wants the token that follows; without it this is a part of a prompt and more will come.
-    `adapter` is the id of a fine-tuned model, or None for the base.
+    `adapter` is the id of a fine-tuned model, or None for the base; its deltas count `strength` times.
+
+    `shadows` is the index, in the same pass, of the feed that this one shadows: the same tokens at the same positions
+    under another model, to be compared with that feed's. `score` asks what the model thinks of tokens that are known.
     """
 
     slot: int
@@ -68,14 +77,52 @@ class Feed:
     start: int
     tokens: Sequence[int]
     draw: Draw | None
+    strength: float = 1.0
+    shadows: int | None = None
+    score: "Score | None" = None
+
+    @property
+    def wanted(self) -> int:
+        """At how many of its last positions this feed needs logits."""
+        return max(len(self.score.targets) if self.score else 0, 1 if self.draw or self.shadows is not None else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """`targets[i]` is the known token behind the i-th of the feed's last `len(targets)` ids; `top` alternatives each."""
+
+    targets: Sequence[int]
+    top: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One token under a model: natural logarithms over the model's own distribution, before any setting of the draw.
+
+    `top` are (id, logprob) in falling order. `kl` and `reverse_kl` compare a shadow with the row it shadows.
+    """
+
+    id: int
+    logprob: float
+    rank: int
+    entropy: float
+    top: Sequence[tuple[int, float]] = ()
+    kl: float = 0.0
+    reverse_kl: float = 0.0
+    shades: "Sequence[Seen]" = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a Feed: the next token if one was asked for, or why this row alone cannot go on."""
+    """What became of a Feed: the next token if one was asked for, or why this row alone cannot go on.
+
+    `seen` is the insight into that token, `scored` into the targets of a Score.
+    """
 
     token: int | None = None
     error: Error | None = None
+    seen: Seen | None = None
+    scored: Sequence[Seen] = ()
 
 
 class Dialect(Protocol):
@@ -98,6 +145,8 @@ class Runner(Protocol):
     device: str
     slots: int
     context: int
+    copies: bool  # slots can be copied, and begun at a later position than 0
+    precision: str  # of the weights, in words: `float32`, `4-bit`
     chunk: int | None  # longest piece of a prompt that one pass should take; None = prompts go in whole
 
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
@@ -108,8 +157,15 @@ class Runner(Protocol):
         """
         ...
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make `target` hold what `source` holds at its first `length` positions; only if `copies` is true."""
+        ...
+
     def release(self, slot: int) -> None:
-        """The row in `slot` has ended; whatever it left there must not reach the next row."""
+        """The row in `slot` has ended; whatever it left there must not reach the next row.
+
+        Where `copies` is true its keys and values stay readable until the slot is fed or copied to again.
+        """
         ...
 
 

@@ -57,6 +57,9 @@ def plan(entry: Entry, claim: Claim, at: float) -> Plan:
                     seed=int(entry.run[:8], 16),  # the same for every lane and every attempt
                     attempt=claim.attempt,
                     resume=ids,
+                    strength=spec.strength,
+                    prefix=spec.prefix,
+                    shadows=spec.shadows,
                 )
             )
     return todo
