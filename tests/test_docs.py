@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from django.core.management import get_commands
 from django.urls import URLPattern, get_resolver
@@ -10,6 +11,7 @@ from typer.main import get_command
 
 from models_backend.__main__ import app
 from models_backend.config import Settings
+from models_backend.protocol.params import Params
 from playground import settings
 from playground.catalog.parameters import PARAMETERS
 
@@ -48,9 +50,11 @@ def test_the_readme_tells_the_workers_defaults(name):
 
 def test_every_parameter_is_in_the_readme_with_its_range():
     told = {name: cells[0] for name, cells in rows("Parameters").items()}
-    numbers = {p.name: f"{p.low:g} to {int(p.high) if p.high > 1e6 else p.high:{'' if p.high > 1e6 else 'g'}}"
-               for p in PARAMETERS if p.kind != "strings"}  # fmt: skip
-    assert told == {**numbers, "stop": "up to 4 texts"}
+    assert told == {parameter.name: parameter.range for parameter in PARAMETERS}
+
+
+def test_every_parameter_that_can_be_sent_has_a_row_and_no_other():
+    assert {parameter.name for parameter in PARAMETERS} == {field.name for field in msgspec.structs.fields(Params)}
 
 
 def test_every_command_of_the_gpu_house_is_in_the_readme():
