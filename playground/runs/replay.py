@@ -10,28 +10,43 @@ import msgspec
 from msgspec import Struct
 
 from models_backend.protocol import events
-from models_backend.protocol.events import Error, Event, Figures
-from models_backend.protocol.params import Used
-from models_backend.protocol.runs import LaneSpec, RunSpec
+from models_backend.protocol.events import Error, Event, Figures, Insight
+from models_backend.protocol.params import BOUNDS, Used
+from models_backend.protocol.runs import LaneSpec, RunSpec, Variant
+
+MAX_INSIGHT = int(BOUNDS["max_tokens"][1])  # tokens of an answer, or of a prompt, whose insight is kept
 
 
 class LaneState(Struct):
-    """One lane as the events so far tell it. `ids` is not sent to pages, which need only their count, `tokens`."""
+    """One lane as the events so far tell it. `ids` is not sent to pages, which need only their count, `tokens`.
+
+    `strength` is the one that was asked for, `used_strength` the one that the worker used. `insight[i]` is of token i of
+    the answer, `scored[i]` of token i + 1 of the prompt; None where a worker gave none. `position` counts from 1, the
+    next to begin, and is None for a lane that does not wait.
+    """
 
     lane: int
     model: str
     overrides: dict[str, object]
     replaces: int | None = None
+    strength: float | None = None
+    prefix: tuple[int, ...] = ()
+    shadows: tuple[Variant, ...] = ()
     state: str = "queued"  # queued, loading, running, stopped, failed, done
+    position: int | None = None
     attempt: int = 0
     text: str = ""
     tokens: int = 0
+    insight: list[Insight | None] = []
+    scored: list[Insight | None] = []
     prompt_tokens: int = 0
     used: Used | None = None
     sha256: str | None = None
     base: str | None = None
     device: str | None = None
     worker: str | None = None
+    precision: str = ""
+    used_strength: float | None = None
     figures: Figures | None = None
     finish: str | None = None
     error: Error | None = None
@@ -45,6 +60,7 @@ class RunState(Struct):
 
 
 ENDED = ("stopped", "failed", "done")
+WAITING = ("queued", "loading")
 
 
 def reduce(state: RunState, number: int, event: Event) -> RunState:
@@ -62,18 +78,25 @@ def reduce(state: RunState, number: int, event: Event) -> RunState:
         return state
     if event.lane >= len(state.lanes) or (lane := state.lanes[event.lane]).state in ENDED:
         return state
-    if isinstance(event, events.LaneLoading):
-        lane.state = "loading"
+    if isinstance(event, events.LaneQueued):
+        if lane.state in WAITING:  # what has started never waits again on the page, whoever claims it
+            lane.state, lane.position = "queued", event.position
+    elif isinstance(event, events.LaneLoading):
+        lane.state, lane.position = "loading", None
     elif isinstance(event, events.LaneStarted):
-        lane.state = "running"
+        lane.state, lane.position = "running", None
         lane.attempt, lane.worker, lane.base = event.attempt, event.worker, event.base
         lane.sha256, lane.device, lane.used = event.sha256, event.device, event.used
         lane.prompt_tokens = event.prompt_tokens
+        lane.precision, lane.used_strength = event.precision, event.strength
+    elif isinstance(event, events.LaneScored):
+        _place(lane.scored, event.index - 1, event.insight)
     elif isinstance(event, events.LaneToken):
         # Tokens that are here already are never doubled; text without ids is the tail that was held back.
         if event.index >= lane.tokens:
             lane.tokens = event.index + len(event.ids)
             lane.text += event.text
+            _place(lane.insight, event.index, event.insight)
     else:
         _end(lane, event)
     return state
@@ -98,11 +121,29 @@ def token_ids(entries: Iterable[tuple[int, bytes]], lane: int) -> tuple[int, ...
 
 
 def _lane(index: int, spec: LaneSpec, replaces: int | None) -> LaneState:
-    return LaneState(lane=index, model=spec.model, overrides=dict(spec.overrides), replaces=replaces)
+    return LaneState(
+        lane=index,
+        model=spec.model,
+        overrides=dict(spec.overrides),
+        replaces=replaces,
+        strength=spec.strength,
+        prefix=spec.prefix,
+        shadows=spec.shadows,
+    )
+
+
+def _place(known: list[Insight | None], index: int, insight: tuple[Insight, ...]) -> None:
+    """Put `insight` at its place. What is there already stays; what was left out shows as None."""
+    end = index + len(insight)
+    if not insight or index < 0 or end <= len(known) or index >= MAX_INSIGHT:
+        return
+    known += [None] * (index - len(known))
+    known += insight[len(known) - index :]
+    del known[MAX_INSIGHT:]
 
 
 def _end(lane: LaneState, event: events.LaneDone | events.LaneStopped | events.LaneFailed) -> None:
-    lane.figures = event.figures
+    lane.figures, lane.position = event.figures, None
     if isinstance(event, events.LaneDone):
         lane.state, lane.finish = "done", event.finish
     elif isinstance(event, events.LaneStopped):

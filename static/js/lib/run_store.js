@@ -2,6 +2,8 @@
 // Pure: a state is never changed, so that whoever compares two states sees what is new by identity.
 
 const ENDED = new Set(["stopped", "failed", "done"]);
+const WAITING = new Set(["queued", "loading"]);
+const MAX_INSIGHT = 8192; // tokens of an answer, or of a prompt, whose insight is kept
 
 export const hasEnded = (lane) => ENDED.has(lane.state);
 
@@ -53,31 +55,49 @@ export const rootsOf = (state) => state.lanes.filter((lane) => lane.replaces ===
 
 function reduceLane(lane, event) {
   switch (event.type) {
+    case "lane.queued":
+      // What has started never waits again on the page, whoever claims it.
+      return WAITING.has(lane.state) ? { ...lane, state: "queued", position: event.position } : lane;
     case "lane.loading":
-      return { ...lane, state: "loading" };
+      return { ...lane, state: "loading", position: null };
     case "lane.started": {
-      const { attempt, worker, base, sha256, device, used, prompt_tokens } = event;
-      return { ...lane, state: "running", attempt, worker, base, sha256, device, used, prompt_tokens };
+      const { attempt, worker, base, sha256, device, used, prompt_tokens, precision = "", strength = null } = event;
+      const facts = { attempt, worker, base, sha256, device, used, prompt_tokens, precision, used_strength: strength };
+      return { ...lane, ...facts, state: "running", position: null };
     }
+    case "lane.scored":
+      return { ...lane, scored: placed(lane.scored, event.index - 1, event.insight) };
     case "lane.token":
       // Tokens that are here already are never doubled; text without ids is the tail that was held back.
       if (event.index < lane.tokens) return lane;
-      return { ...lane, tokens: event.index + event.ids.length, text: lane.text + event.text };
+      return {
+        ...lane, tokens: event.index + event.ids.length, text: lane.text + event.text,
+        insight: placed(lane.insight, event.index, event.insight),
+      };
     case "lane.done":
-      return { ...lane, state: "done", finish: event.finish, figures: event.figures };
+      return { ...lane, state: "done", finish: event.finish, figures: event.figures, position: null };
     case "lane.stopped":
-      return { ...lane, state: "stopped", figures: event.figures };
+      return { ...lane, state: "stopped", figures: event.figures, position: null };
     case "lane.failed":
-      return { ...lane, state: "failed", error: event.error, figures: event.figures };
+      return { ...lane, state: "failed", error: event.error, figures: event.figures, position: null };
     default:
       return lane;
   }
 }
 
+/** `known` with `insight` at its place. What is there already stays; what was left out shows as null. */
+function placed(known, index, insight = []) {
+  if (insight.length === 0 || index < 0 || index + insight.length <= known.length || index >= MAX_INSIGHT) return known;
+  const gap = new Array(Math.max(0, index - known.length)).fill(null);
+  return [...known, ...gap, ...insight.slice(Math.max(0, known.length - index))].slice(0, MAX_INSIGHT);
+}
+
 function newLane(index, spec, replaces) {
   return {
-    lane: index, model: spec.model, overrides: spec.overrides ?? {}, replaces: replaces ?? null, state: "queued",
-    attempt: 0, text: "", tokens: 0, prompt_tokens: 0, used: null, sha256: null, base: null, device: null,
-    worker: null, figures: null, finish: null, error: null,
+    lane: index, model: spec.model, overrides: spec.overrides ?? {}, replaces: replaces ?? null,
+    strength: spec.strength ?? null, prefix: spec.prefix ?? [], shadows: spec.shadows ?? [], state: "queued",
+    position: null, attempt: 0, text: "", tokens: 0, insight: [], scored: [], prompt_tokens: 0, used: null,
+    sha256: null, base: null, device: null, worker: null, precision: "", used_strength: null, figures: null,
+    finish: null, error: null,
   };
 }
