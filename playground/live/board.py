@@ -69,12 +69,13 @@ async def look() -> frames.Models:
 
 def _plain(board: frames.Models) -> frames.Models:
     """The board without clocks and load figures."""
-    quiet = [msgspec.structs.replace(worker, at=0.0, running=0, waiting=0) for worker in board.workers]
+    still = {"at": 0.0, "running": 0, "waiting": 0, "cache_hits": 0, "cache_asked": 0}
+    quiet = [msgspec.structs.replace(worker, **still) for worker in board.workers]
     return frames.Models(board.models, quiet)
 
 
-def _load(board: frames.Models) -> list[tuple[str, int, int]]:
-    return [(worker.worker, worker.running, worker.waiting) for worker in board.workers]
+def _load(board: frames.Models) -> list[tuple[str, int, int, int]]:
+    return [(worker.worker, worker.running, worker.waiting, worker.cache_asked) for worker in board.workers]
 
 
 _boards: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Board] = weakref.WeakKeyDictionary()

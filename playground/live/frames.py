@@ -24,7 +24,7 @@ from playground.runs.checking import explain
 PROTOCOL = 1
 BUILD = version("diptych")
 MAX_FRAME = 1024 * 1024  # bytes: 200,000 characters of any script, and their JSON
-MAX_SMALL_FRAME = 16 * 1024  # of every type but run.start
+MAX_SMALL_FRAME = 16 * 1024  # of every type but run.start and lane.rerun, which bring a prompt, a branch, a grammar
 MAX_NUMBER = 2**53 - 1  # what JavaScript holds exactly
 
 Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
@@ -175,7 +175,7 @@ def decode(text: str) -> In:
         raise BadParameter(field.removeprefix("spec."), why.removeprefix("spec.")) from None
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise BadFrame("A frame must be one JSON object in UTF-8.") from None
-    if not isinstance(frame, RunStart) and len(text) > MAX_SMALL_FRAME:
+    if not isinstance(frame, RunStart | LaneRerun) and len(text) > MAX_SMALL_FRAME:
         raise BadFrame(f"A frame of this type has at most {MAX_SMALL_FRAME} characters.")
     return frame
 

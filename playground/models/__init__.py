@@ -2,7 +2,7 @@
 
 from .person import SignInLink, User
 from .preset import Preset, PresetVersion
-from .run import Lane, Run
+from .run import Lane, LaneInsight, Run
 from .share import ShareLink
 
-__all__ = ["Lane", "Preset", "PresetVersion", "Run", "ShareLink", "SignInLink", "User"]
+__all__ = ["Lane", "LaneInsight", "Preset", "PresetVersion", "Run", "ShareLink", "SignInLink", "User"]

@@ -104,3 +104,16 @@ class Lane(models.Model):
         if not self.ended_json:
             return None
         return msgspec.json.decode(self.ended_json, type=events.LaneDone | events.LaneStopped | events.LaneFailed)
+
+
+class LaneInsight(models.Model):
+    """What a lane's model thought of each token, packed by runs/insights.py.
+
+    Apart from the lane, so that a list of runs does not read megabytes.
+    """
+
+    lane = models.OneToOneField(Lane, on_delete=models.CASCADE, primary_key=True, related_name="insight")
+    packed_json = models.TextField()
+
+    def __str__(self) -> str:
+        return f"insight of {self.lane}"

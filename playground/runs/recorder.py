@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
+from django.db import transaction
 from django.utils import timezone
 
 from models_backend.protocol.events import (
@@ -28,14 +29,14 @@ from playground.bus import ended, log
 from playground.bus.ending import end
 from playground.bus.tail import Entry
 from playground.errors import BusDown, DatabaseBusy
-from playground.models import Lane
+from playground.models import Lane, LaneInsight
 
-from . import replay
+from . import insights, replay
 from .database import in_database
 from .service import MEND_SECONDS
 from .synthesis import LOST
 
-Row = tuple[int, dict[str, str]]  # index of a lane and its columns
+Row = tuple[int, dict[str, str], str]  # index of a lane, its columns, and its packed insight
 
 logger = logging.getLogger(__name__)
 
@@ -157,18 +158,27 @@ def row_of(entries: list[Entry], lane: int) -> Row | None:
         "ended_json": encode(end).decode(),
         "search": f"{state.text}\n{state.model}".casefold(),
     }
-    return lane, columns
+    return lane, columns, insights.pack(state.insight, state.scored)
 
 
 def _failed(lane: int, error: Error) -> Row:
     end = LaneFailed(lane, error, Figures(), time.time() * 1000)
-    return lane, {"state": "failed", "ended_json": encode(end).decode()}
+    return lane, {"state": "failed", "ended_json": encode(end).decode()}, ""
 
 
 def _write(run: str, rows: list[Row]) -> int:
     """Write rows of lanes that are open; one that has ended never changes again."""
     lanes = Lane.objects.filter(run_id=run, state=Lane.State.OPEN)
-    return sum(lanes.filter(index=index).update(**columns) for index, columns in rows)
+    written = 0
+    for index, columns, packed in rows:
+        with transaction.atomic():
+            if not lanes.filter(index=index).update(**columns):
+                continue
+            if packed:
+                lane = Lane.objects.only("pk").get(run_id=run, index=index)
+                LaneInsight.objects.create(lane=lane, packed_json=packed)
+        written += 1
+    return written
 
 
 def _open_lanes() -> dict[str, dict[int, float]]:

@@ -78,6 +78,11 @@ def reload(run: Run) -> Run:
     return Run.objects.prefetch_related("lanes").get(pk=run.pk)
 
 
+def whole(run: Run) -> Run:
+    """As `reload`, with all that is kept of the lanes."""
+    return Run.objects.prefetch_related("lanes__insight").get(pk=run.pk)
+
+
 def discard(lane: Lane) -> None:
     """Take back a lane that the bus would not have."""
     lane.delete()

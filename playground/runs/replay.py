@@ -20,9 +20,9 @@ MAX_INSIGHT = int(BOUNDS["max_tokens"][1])  # tokens of an answer, or of a promp
 class LaneState(Struct):
     """One lane as the events so far tell it. `ids` is not sent to pages, which need only their count, `tokens`.
 
-    `strength` is the one that was asked for, `used_strength` the one that the worker used. `insight[i]` is of token i of
-    the answer, `scored[i]` of token i + 1 of the prompt; None where a worker gave none. `position` counts from 1, the
-    next to begin, and is None for a lane that does not wait.
+    `strength` is the one that was asked for, `used_strength` the one that the worker used. `insight[i]` is of token i
+    of the answer, `scored[i]` of token i + 1 of the prompt; None where a worker gave none. `position` counts from 1,
+    the next to begin, and is None for a lane that does not wait.
     """
 
     lane: int

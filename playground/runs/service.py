@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import msgspec
+
 from models_backend.protocol import log as places
 from models_backend.protocol.events import Figures, LaneAdded, LaneStopped, RunCreated
 from models_backend.protocol.params import Params
@@ -71,7 +73,7 @@ async def follow(run: Run, after: int, known: bytes | None = None) -> AsyncGener
     if newest is None:
         if after:
             yield Reset()
-        yield synthesise(await in_database(records.reload, run))
+        yield synthesise(await in_database(records.whole, run))
         return
     if after > newest or (known is not None and await log.at(run.id, after) != known):
         yield Reset()
@@ -107,7 +109,7 @@ async def add_lane(
     if params is not None:
         checking.check_overrides(params, lane, "spec")
         wanted = RunSpec(run.spec.prompt, (lane,), params).lane_params(lane)
-        lane = LaneSpec(lane.model, checking.differing(run.spec.params, wanted))
+        lane = msgspec.structs.replace(lane, overrides=checking.differing(run.spec.params, wanted))
     known = {model.id: model for model in await workers.models()}
     waits = checking.check_lane(run.spec, lane, known, "spec")
     if not await _on_bus(run):

@@ -1,9 +1,26 @@
 """A log made from the record, for a run whose own has expired: fewer events, same state."""
 
 import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from models_backend.protocol.events import Error, Event, Figures, LaneAdded, LaneFailed, LaneToken, RunCreated, encode
+from models_backend.protocol.events import (
+    Error,
+    Event,
+    Figures,
+    Insight,
+    LaneAdded,
+    LaneFailed,
+    LaneScored,
+    LaneToken,
+    RunCreated,
+    encode,
+)
 from playground.models import Lane, Run
+
+from . import insights
+
+PIECE = 128  # tokens with insight in one event, so that none is large
 
 LOST = Error(
     code="lost",
@@ -12,7 +29,10 @@ LOST = Error(
 
 
 def synthesise(run: Run) -> list[tuple[int, bytes]]:
-    """Numbered raw events that replay to what the record says. A lane without an end is lost: its log is gone."""
+    """Numbered raw events that replay to what the record says. A lane without an end is lost: its log is gone.
+
+    `run` has its lanes and their insight prefetched.
+    """
     events: list[Event] = [RunCreated(run.id, run.spec, run.created_at.timestamp() * 1000)]
     for lane in run.lanes.all():
         events += _events_of(lane, added=lane.index >= len(run.spec.lanes))
@@ -24,7 +44,35 @@ def _events_of(lane: Lane, *, added: bool) -> list[Event]:
     events: list[Event] = [LaneAdded(lane.index, lane.spec, lane.replaces, at)] if added else []
     if lane.started is not None:
         events.append(lane.started)
-        if lane.text or lane.ids:
-            events.append(LaneToken(lane.index, 0, lane.ids, lane.text, lane.started.at))
+        events += _said(lane, lane.started.at)
     events.append(lane.ended or LaneFailed(lane.index, LOST, Figures(), time.time() * 1000))
     return events
+
+
+def _said(lane: Lane, at: float) -> Iterator[Event]:
+    """Events for the insight into the prompt, then for the answer; all of its text comes with the first of these."""
+    kept = getattr(lane, "insight", None)
+    insight, scored = insights.unpack(kept.packed_json if kept else "")
+    for index, some in _pieces(scored):
+        yield LaneScored(lane.index, index + 1, some, at)
+    text, said = lane.text, 0
+    for index, some in _pieces(insight[: len(lane.ids)]):
+        if index > said:
+            yield LaneToken(lane.index, said, lane.ids[said:index], text, at)
+            text = ""
+        said = index + len(some)
+        yield LaneToken(lane.index, index, lane.ids[index:said], text, at, some)
+        text = ""
+    if text or said < len(lane.ids):
+        yield LaneToken(lane.index, said, lane.ids[said:], text, at)
+
+
+def _pieces(known: Sequence[Insight | None]) -> Iterator[tuple[int, tuple[Insight, ...]]]:
+    """Stretches without a hole, with the index where each begins."""
+    for there, stretch in groupby(enumerate(known), key=lambda item: item[1] is not None):
+        if not there:
+            continue
+        whole = [(index, seen) for index, seen in stretch if seen is not None]
+        for start in range(0, len(whole), PIECE):
+            some = whole[start : start + PIECE]
+            yield some[0][0], tuple(seen for _, seen in some)

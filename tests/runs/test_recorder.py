@@ -8,16 +8,28 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection
 from django.utils import timezone
 
 from models_backend.protocol import log as places
-from models_backend.protocol.events import Figures, LaneDone, LaneFailed, LaneStarted, LaneToken, encode
+from models_backend.protocol.events import (
+    Candidate,
+    Figures,
+    Insight,
+    LaneDone,
+    LaneFailed,
+    LaneScored,
+    LaneStarted,
+    LaneToken,
+    encode,
+)
 from models_backend.protocol.params import Used
 from models_backend.protocol.runs import RunSpec
-from playground.bus import ended
-from playground.models import Lane, Run
-from playground.runs import recorder, replay, service
+from playground.bus import ended, log
+from playground.models import Lane, LaneInsight, Run
+from playground.runs import recorder, records, replay, service
+from playground.runs.synthesis import synthesise
 from tests.conftest import BASE, TUNED
 
 ME = "a-recorder"
@@ -236,3 +248,30 @@ async def test_a_locked_database_is_waited_for_while_streams_go_on(models, bus, 
 
 def _pending(bus):
     return bus.xpending(places.ENDED, places.RECORDER_GROUP)["pending"] if bus.xinfo_groups(places.ENDED) else 0
+
+
+async def test_insight_survives_the_bus_with_its_holes_and_its_scores(models, bus, alice, spec, client_id):
+    run = await started(alice, spec, client_id)
+    seen = [Insight(i, f"\x00{i}", -0.5 * i, i + 1, 1.5, (Candidate(3, "\u202e<b>", -1.25),)) for i in range(300)]
+    end = LaneDone(0, "stop", Figures(3, 4, 1.5, 2.5), 7.0)
+    events = [
+        LaneStarted(0, 1, "w", BASE, BASE, "f" * 64, "cpu", 3, USED, 5.0, "4-bit", 0.5),
+        LaneScored(0, 1, tuple(seen[:200]), 5.0),
+        LaneScored(0, 203, tuple(seen[200:]), 5.0),
+        LaneToken(0, 0, (10,), "a", 6.0),
+        LaneToken(0, 1, (11, 12), "b", 6.0, (seen[1], seen[2])),
+        LaneToken(0, 3, (13,), "c", 6.0),
+        LaneToken(0, 4, (), "d", 6.0),
+        end,
+    ]
+    seq = int(bus.hget(places.run_key(run.id), "seq"))
+    for number, event in enumerate(events, seq + 1):
+        bus.xadd(places.log_key(run.id), {"e": encode(event)}, id=f"{number}-0")
+    live = replay.replay(await log.whole(run.id))
+    await recorder.record(run.id, [0])
+    await recorder.record(run.id, [0])
+    again = replay.replay(synthesise(await sync_to_async(records.whole)(run)))
+    assert again.lanes[0] == live.lanes[0]
+    assert [bool(token) for token in again.lanes[0].insight] == [False, True, True]
+    assert again.lanes[0].scored[200:202] == [None, None]
+    assert await LaneInsight.objects.acount() == 1

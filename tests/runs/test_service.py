@@ -14,7 +14,7 @@ from django.utils import timezone
 from models_backend.protocol import log as places
 from models_backend.protocol.events import Figures, LaneDone, LaneToken, decode, encode
 from models_backend.protocol.params import Params
-from models_backend.protocol.runs import MAX_PROMPT_CHARS, MAX_TAKES, LaneSpec, RunSpec
+from models_backend.protocol.runs import MAX_PROMPT_CHARS, MAX_TAKES, LaneSpec, RunSpec, Variant
 from playground.errors import BadParameter, Conflict, Expired, NotFound, NoWorker
 from playground.models import Lane, Run
 from playground.runs import replay, service
@@ -212,6 +212,15 @@ async def test_a_lane_is_added_with_the_parameters_of_the_page_as_they_are_now(m
     )
     assert run.spec.lane_params(added.spec) == Params(temperature=0.7, seed=3)
     assert (added.queue, added.spec.overrides) == (OTHER, {"max_tokens": None, "seed": 3})
+
+
+async def test_a_branch_keeps_its_beginning_strength_and_shadows_under_other_parameters(models, alice, spec, client_id):
+    run = await service.start(alice, client_id(), parse(spec(models=(TUNED,), temperature=0.7)))
+    branch = LaneSpec(TUNED, {}, strength=0.5, prefix=(7, 8), shadows=(Variant(BASE),))
+    added = await service.add_lane(
+        alice, run.id, client_id(), replaces=0, lane=branch, params=Params(temperature=0.7, top_logprobs=5)
+    )
+    assert added.spec == LaneSpec(TUNED, {"top_logprobs": 5}, 0.5, (7, 8), (Variant(BASE),))
 
 
 async def test_a_lane_is_added_once_for_each_client_id_and_in_order_under_a_crowd(models, bus, alice, spec, client_id):
