@@ -49,7 +49,7 @@ class Scheduler:
         while self.waiting and self._free:
             row = self.waiting.popleft()
             # The lowest free slot keeps the rows of a batch side by side, where the cache needs no copy to read them.
-            row.slot = min(self._free)
+            row.own.slot = min(self._free)
             self._free.remove(row.slot)
             self.running.append(row)
             begun.append(row)

@@ -1,7 +1,7 @@
 """One row of the batch: a request, the ids it has so far, and the text that they make."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from models_backend.protocol.events import Figures, Finish
 from models_backend.protocol.params import Used
@@ -50,9 +50,22 @@ class Times:
     last: float | None = None
 
 
+@dataclass(slots=True)
+class Seat:
+    """A cache slot that a row needs, for keys and values as `adapter` makes them, its deltas `strength` times."""
+
+    adapter: str | None
+    strength: float = 1.0
+    slot: int = -1  # none yet
+
+
 @dataclass(slots=True, eq=False)
 class Row:
-    """A lane from its admission to its end. `fed` counts the ids whose keys and values are in the cache slot."""
+    """A lane from its admission to its end. `fed` counts the ids whose keys and values are in its seats' slots.
+
+    `companions` are the seats of its shadows, which are fed the same ids in the same passes. `cached` counts the ids
+    of the prompt that were found in the cache when it began.
+    """
 
     request: Request
     adapter: str | None
@@ -60,8 +73,40 @@ class Row:
     used: Used
     answer: Answer
     times: Times
-    slot: int = -1
+    companions: list[Seat] = field(default_factory=list)
     fed: int = 0
+    cached: int = 0
+    begun: bool = False  # lane.started has been said
+    told: int = 0  # the position of the last lane.queued
+    own: Seat = field(init=False)
+
+    def __post_init__(self) -> None:
+        strength = self.request.strength
+        self.own = Seat(self.adapter, 1.0 if strength is None else strength)
+
+    @property
+    def seats(self) -> list[Seat]:
+        """All that it needs a slot for, its own first."""
+        return [self.own, *self.companions]
+
+    @property
+    def slot(self) -> int:
+        """Its own; -1 while it waits."""
+        return self.own.slot
+
+    @property
+    def ids(self) -> list[int]:
+        return [*self.prompt, *self.answer.ids]
+
+    @property
+    def reusable(self) -> int:
+        """How many ids at the start need not go through the model again if their keys and values are known."""
+        return 0 if self.used.prompt_logprobs is not None else self.length - 1
+
+    @property
+    def reserved(self) -> int:
+        """Positions that it may come to fill, over all seats."""
+        return (len(self.prompt) + self.used.max_tokens) * len(self.seats)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -96,4 +141,5 @@ class Row:
             completion_tokens=len(self.answer.ids),
             first_ms=None if first is None else round((first - self.times.claimed) * 1000, 3),
             decode_ms=decode,
+            cached_tokens=self.cached,
         )
