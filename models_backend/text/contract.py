@@ -33,7 +33,8 @@ class OutOfMemory(Exception):
 class Request:
     """One lane to answer. `seed` holds when `params` names none; `resume` are the answer's ids that are known.
 
-    `prefix` are ids that the answer begins with; those that `resume` has already are not said again.
+    `prefix` are ids that the answer begins with; those that `resume` has already are not said again. `owner` is whose
+    request it is, an opaque word: turns are shared out between owners, and nobody is given another's cached prompt.
     """
 
     run: str
@@ -47,6 +48,7 @@ class Request:
     strength: float | None = None
     prefix: tuple[int, ...] = ()
     shadows: tuple[Variant, ...] = ()
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,12 @@ class Draw:
 class Feed:
     """A row's share of one forward pass: `tokens` go to positions `start`, `start + 1` ... of cache slot `slot`.
 
-    With `draw` the row wants the token that follows; without it this is a part of a prompt and more will come.
+    With `draw` the row wants the token that follows; without it more ids of it will come, or none is wanted.
     `adapter` is the id of a fine-tuned model, or None for the base; its deltas count `strength` times.
 
-    `shadows` is the index, in the same pass, of the feed that this one shadows: the same tokens at the same positions
-    under another model, to be compared with that feed's. `score` asks what the model thinks of tokens that are known.
+    `score` asks what the model thinks of tokens that are known. `shadows` is the index, in the same pass, of the feed
+    that this one shadows: the same tokens at the same positions, the same draw and score, under another model. No token
+    is drawn for it; what it sees becomes `shades` of that feed's outcome, in the order of the feeds.
     """
 
     slot: int
@@ -83,13 +86,13 @@ class Feed:
 
     @property
     def wanted(self) -> int:
-        """At how many of its last positions this feed needs logits."""
-        return max(len(self.score.targets) if self.score else 0, 1 if self.draw or self.shadows is not None else 0)
+        """At how many of its last positions this feed needs logits: those it scores, then the one it draws behind."""
+        return (len(self.score.targets) if self.score else 0) + (1 if self.draw else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`targets[i]` is the known token behind the i-th of the feed's last `len(targets)` ids; `top` alternatives each."""
+    """`targets[i]` is the known token behind the i-th of the feed's last `wanted` ids; `top` alternatives each."""
 
     targets: Sequence[int]
     top: int
@@ -145,6 +148,7 @@ class Runner(Protocol):
     device: str
     slots: int
     context: int
+    vocabulary: int  # ids are below it
     copies: bool  # slots can be copied, and begun at a later position than 0
     precision: str  # of the weights, in words: `float32`, `4-bit`
     chunk: int | None  # longest piece of a prompt that one pass should take; None = prompts go in whole

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models_backend.protocol.workers import Proof
 
-from .contract import Feed
+from .contract import Feed, Score
 from .runner import TorchRunner
 
 PROBE = 16  # ids
@@ -23,6 +23,11 @@ TOLERANCE = {8: 1e-6, 4: 1e-3, 2: 6e-2}
 def probe(vocabulary: int, row: int = 0, length: int = PROBE) -> list[int]:
     """Ids spread over the vocabulary, other ones for each `row`."""
     return [(7919 * (i + 1) + 104729 * row) % vocabulary for i in range(length)]
+
+
+def ask(slot: int, adapter: str | None, start: int, ids: Sequence[int]) -> Feed:
+    """A feed that wants the logits behind its last id. Which token is scored there does not matter to them."""
+    return Feed(slot, adapter, start, ids, None, score=Score((0,), 0))
 
 
 @torch.inference_mode()
@@ -51,7 +56,7 @@ def self_test(runner: TorchRunner, expected: Tensor, vocabulary: int) -> str | N
 def mixed_pass(runner: TorchRunner, adapter: str | None, vocabulary: int) -> Tensor:
     """Logits [2, vocabulary] of two rows on the same probe: the base's, and one that carries `adapter`."""
     ids = probe(vocabulary)
-    logits = runner.logits([Feed(0, None, 0, ids, None), Feed(1, adapter, 0, ids, None)])
+    logits = runner.logits([ask(0, None, 0, ids), ask(1, adapter, 0, ids)])
     for slot in (0, 1):
         runner.release(slot)
     return logits
@@ -81,7 +86,7 @@ def _by_steps(runner: TorchRunner, rows: Sequence[list[int]]) -> Tensor:
     """Feed `rows` as the engine would: the first in two chunks, the second beside its second one, then decode."""
 
     def piece(row: int, start: int, end: int) -> Feed:
-        return Feed(row, None, start, rows[row][start:end], None)
+        return ask(row, None, start, rows[row][start:end])
 
     ends = [len(row) - DECODED for row in rows]
     if runner.chunk is None:

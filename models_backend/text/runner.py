@@ -1,4 +1,4 @@
-"""One forward pass for all rows of a base, over unmodified transformers modules, and the tokens drawn from it.
+"""One forward pass for all rows of a base, over unmodified transformers modules.
 
 `SlotRunner` serves standard decoder-only models in one batch. `SoloRunner` serves everything else that transformers can
 generate with (state-space models, exotic caches): each row alone, with the cache that the model itself makes. The
@@ -8,6 +8,7 @@ loader chooses by a test, never by a list of names.
 import inspect
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -16,28 +17,54 @@ from transformers import DynamicCache
 
 from models_backend.protocol.events import Error
 
+from . import lora
+from .adapter_weights import AdapterWeights
 from .contract import EngineError, Feed, Outcome, OutOfMemory
+from .draw import forward, memory, outcomes
 from .kv_cache import ATTENTION, SlotCache
 from .lora import Riders
-from .sampler import choose
 
 log = logging.getLogger(__name__)
 
 
 class TorchRunner(Protocol):
-    """A contract.Runner whose logits can be looked at, as the tests at load do."""
+    """A contract.Runner whose logits can be looked at, as the tests at load do; draw.forward makes the rest."""
 
     device: str
     slots: int
     context: int
+    vocabulary: int
     chunk: int | None
     copies: bool
     precision: str
 
-    def logits(self, feeds: Sequence[Feed]) -> Tensor: ...
+    def logits(self, feeds: Sequence[Feed]) -> Tensor:
+        """[sum of feed.wanted, vocabulary]: what follows each feed's last `wanted` ids, in the order of the feeds."""
+        ...
+
     def copy(self, source: int, target: int, length: int) -> None: ...
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]: ...
     def release(self, slot: int) -> None: ...
+
+    def probe(self, feeds: Sequence[Feed]) -> Tensor:
+        """`logits` with slots of their own, empty before and after: no row's state is read or changed."""
+        ...
+
+    def prepare(self, weights: AdapterWeights) -> AdapterWeights:
+        """All that is slow about an adapter: hold it against the base, bring it into this runner's types.
+
+        May be called in another thread while a pass runs, so it changes nothing. Raises EngineError, code
+        `adapter_refused`, also for a kind of adapter that this runner does not do.
+        """
+        ...
+
+    def attach(self, weights: AdapterWeights) -> None:
+        """Take in what `prepare` returned; called between two passes, and quick. Feeds may then name it."""
+        ...
+
+    def detach(self, name: str) -> None:
+        """Forget an adapter, between two passes; no row carries it. Nothing happens if there is none of that name."""
+        ...
 
 
 class SlotRunner:
@@ -55,9 +82,11 @@ class SlotRunner:
         self.context = context
         self.chunk: int | None = chunk
         self.device = describe_device(model.device)
+        self.precision = describe_precision(model)
         self._riders = riders
         self._spoilt: set[int] = set()
         config = model.config.get_text_config(decoder=True)
+        self.vocabulary = int(config.vocab_size)
         self.cache = SlotCache(config.num_hidden_layers, slots, context)
         model.set_attn_implementation(ATTENTION)
         if config._attn_implementation != ATTENTION or not _takes(model, "position_ids", "logits_to_keep"):
@@ -65,29 +94,40 @@ class SlotRunner:
 
     @torch.inference_mode()
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
-        """[rows, vocabulary]: what follows each row's last id."""
+        """[sum of feed.wanted, vocabulary]: what follows each feed's last `wanted` ids, in the order of the feeds."""
         device = self.model.device
         counts = [len(feed.tokens) for feed in feeds]
         width = max(counts)
         ids = [[*feed.tokens, *[0] * (width - len(feed.tokens))] for feed in feeds]
         # A pad repeats the last position: learned position tables have no row beyond the context.
         places = [[feed.start + min(q, len(feed.tokens) - 1) for q in range(width)] for feed in feeds]
-        self._riders.set([feed.adapter for feed in feeds], device)
+        self._riders.set([feed.adapter for feed in feeds], device, [feed.strength for feed in feeds])
         self.cache.at([feed.slot for feed in feeds], [feed.start for feed in feeds], counts, device)
-        lasts = sorted({count - 1 for count in counts})
+        wanted = [range(count - feed.wanted, count) for count, feed in zip(counts, feeds, strict=True)]
+        # The output layer runs for these columns of the padded batch alone; a product of no columns is no product.
+        columns = sorted({q for row in wanted for q in row}) or [0]
         out = self.model(
             input_ids=torch.tensor(ids, device=device),
             position_ids=torch.tensor(places, device=device),
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=torch.tensor(lasts, device=device),
+            logits_to_keep=torch.tensor(columns, device=device),
         ).logits
-        column = torch.tensor([lasts.index(count - 1) for count in counts], device=device)
-        return out[torch.arange(len(feeds), device=device), column]
+        if all(len(row) == len(columns) for row in wanted):
+            return out.flatten(0, 1)
+        where = {q: column for column, q in enumerate(columns)}
+        rows = [i for i, row in enumerate(wanted) for _ in row]
+        kept = [where[q] for row in wanted for q in row]
+        picked = torch.tensor([rows, kept], dtype=torch.int64, device=device)
+        return out[picked[0], picked[1]]
 
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
-        outcomes = _drawn(self, feeds)
-        self._spoilt |= {feed.slot for feed, outcome in zip(feeds, outcomes, strict=True) if outcome.error}
+        outcomes = forward(self, feeds)
+        for feed, outcome in zip(feeds, outcomes, strict=True):
+            if outcome.error:
+                leader = feed if feed.shadows is None else feeds[feed.shadows]
+                # What spoils one may have spoilt the others, which read the same ids; the lane ends with all of them.
+                self._spoilt |= {one.slot for one in feeds if one is leader or _shadows(one, leader, feeds)}
         return outcomes
 
     @torch.inference_mode()
@@ -95,6 +135,24 @@ class SlotRunner:
         if slot in self._spoilt:
             self._spoilt.remove(slot)
             self.cache.clear(slot)
+
+    def probe(self, feeds: Sequence[Feed]) -> Tensor:
+        """`logits` with slots of their own, empty before and after: no row's state is read or changed."""
+        cache = self.cache
+        self.cache = SlotCache(len(cache), len(feeds), cache.context)
+        try:
+            return self.logits(feeds)
+        finally:
+            self.cache = cache
+
+    def prepare(self, weights: AdapterWeights) -> AdapterWeights:
+        return lora.prepare(self.model, weights)
+
+    def attach(self, weights: AdapterWeights) -> None:
+        lora.attach(self.model, self._riders, weights)
+
+    def detach(self, name: str) -> None:
+        lora.detach(self.model, name)
 
     def fit(self, memory: int) -> None:
         """Keep slots x context within so many bytes: fewer slots first, then a shorter context."""
@@ -109,45 +167,95 @@ class SoloRunner:
     """Each row in a pass of its own, whole prompts at once, with the model's own kind of cache."""
 
     chunk: int | None = None
+    copies = False
 
     def __init__(self, model: Any, riders: Riders, slots: int, context: int) -> None:
         self.model = model
         self.slots = slots
         self.context = context
         self.device = describe_device(model.device)
+        self.precision = describe_precision(model)
+        self.vocabulary = int(model.config.get_text_config(decoder=True).vocab_size)
         self._riders = riders
         self._caches: dict[int, Any] = {}
         self._name = "cache_params" if _takes(model, "cache_params") else "past_key_values"
+        self._keeps = _takes(model, "logits_to_keep")
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
-        """[rows, vocabulary]: what follows each row's last id."""
-        return torch.stack([self._one(feed) for feed in feeds])
+        """[sum of feed.wanted, vocabulary]: what follows each feed's last `wanted` ids, in the order of the feeds."""
+        return torch.cat([self._one(feed) for feed in feeds])
 
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
-        return [self._alone(feed) for feed in feeds]
+        """Never raises: the rows before one that fails have moved on in their caches and must not be fed again."""
+        made = [Outcome()] * len(feeds)
+        for leader, feed in enumerate(feeds):
+            if feed.shadows is None:
+                group = [leader, *(i for i, one in enumerate(feeds) if one.shadows == leader)]
+                for i, outcome in zip(group, self._together([feeds[i] for i in group]), strict=True):
+                    made[i] = outcome
+        return made
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        raise NotImplementedError("these caches cannot be copied; `copies` says so")
 
     def release(self, slot: int) -> None:
         self._caches.pop(slot, None)
 
-    def _alone(self, feed: Feed) -> Outcome:
-        """Never raises: the rows before this one have moved on in their caches and must not be fed again."""
+    def probe(self, feeds: Sequence[Feed]) -> Tensor:
+        """`logits` with slots of their own, empty before and after: no row's state is read or changed."""
+        caches = self._caches
+        self._caches = {}
         try:
-            return _drawn(self, [feed])[0]
-        except OutOfMemory:
-            return Outcome(error=Error("out_of_memory", "The device has no memory left for this answer."))
+            return self.logits(feeds)
+        finally:
+            self._caches = caches
+
+    def prepare(self, weights: AdapterWeights) -> AdapterWeights:
+        return lora.prepare(self.model, weights)
+
+    def attach(self, weights: AdapterWeights) -> None:
+        lora.attach(self.model, self._riders, weights)
+
+    def detach(self, name: str) -> None:
+        lora.detach(self.model, name)
+
+    def _together(self, feeds: Sequence[Feed]) -> list[Outcome]:
+        """A row and its shadows; who fails is told apart, for an error names the model whose it is."""
+        made = [Outcome()] * len(feeds)
+        known: list[Tensor] = []
+        for i, feed in enumerate(feeds):
+            try:
+                with memory():
+                    known.append(self._one(feed))
+            except Exception as error:
+                made[i] = _failure(error, feed)
+        if len(known) < len(feeds):
+            return made
+        try:
+            with memory():
+                alone = [replace(feed, shadows=0 if i else None) for i, feed in enumerate(feeds)]
+                return outcomes(torch.cat(known), alone)
         except Exception as error:
-            log.exception("the row in slot %d fails", feed.slot)
-            return Outcome(error=Error("engine_error", f"The model failed on this answer: {error}"))
+            return [_failure(error, feeds[0])] * len(feeds)
 
     @torch.inference_mode()
     def _one(self, feed: Feed) -> Tensor:
+        """[feed.wanted, vocabulary]"""
         if feed.start == 0:
             self._caches[feed.slot] = DynamicCache(config=self.model.config)
-        self._riders.set([feed.adapter], self.model.device)
+        self._riders.set([feed.adapter], self.model.device, [feed.strength])
         ids = torch.tensor([list(feed.tokens)], device=self.model.device)
-        out = self.model(input_ids=ids, use_cache=True, **{self._name: self._caches[feed.slot]})
+        options = {"logits_to_keep": max(1, feed.wanted)} if self._keeps else {}
+        out = self.model(input_ids=ids, use_cache=True, **options, **{self._name: self._caches[feed.slot]})
         self._caches[feed.slot] = getattr(out, self._name)
-        return out.logits[0, -1]
+        return out.logits[0, out.logits.shape[1] - feed.wanted :]
+
+
+def _failure(error: Exception, feed: Feed) -> Outcome:
+    if isinstance(error, OutOfMemory):
+        return Outcome(error=Error("out_of_memory", "The device has no memory left for this answer."))
+    log.error("the row in slot %d fails", feed.slot, exc_info=error)
+    return Outcome(error=Error("engine_error", f"The model failed on this answer: {error}"))
 
 
 def describe_device(device: torch.device) -> str:
@@ -155,26 +263,13 @@ def describe_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-@torch.inference_mode()
-def _drawn(runner: TorchRunner, feeds: Sequence[Feed]) -> list[Outcome]:
-    """Forward `feeds` and draw a token for each that wants one. Raises OutOfMemory."""
-    try:
-        logits = runner.logits(feeds)
-        wanted = [i for i, feed in enumerate(feeds) if feed.draw is not None]
-        outcomes = [Outcome()] * len(feeds)
-        if wanted:
-            draws = [feed.draw for feed in feeds if feed.draw is not None]
-            chosen = choose(logits if len(wanted) == len(feeds) else logits[wanted], draws)
-            for i, outcome in zip(wanted, chosen, strict=True):
-                outcomes[i] = outcome
-        return outcomes
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(str(error)) from error
-    except RuntimeError as error:
-        # The allocator for the CPU has no exception type of its own.
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise OutOfMemory(str(error)) from error
-        raise
+def describe_precision(model: nn.Module) -> str:
+    """Of the weights, as torch calls it: `float32`, `bfloat16`."""
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
+def _shadows(feed: Feed, leader: Feed, feeds: Sequence[Feed]) -> bool:
+    return feed.shadows is not None and feeds[feed.shadows] is leader
 
 
 def _takes(model: nn.Module, *names: str) -> bool:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models_backend.text import lora, proof
-from models_backend.text.contract import EngineError, Feed
+from models_backend.text.contract import EngineError
 from models_backend.text.loader import pick_runner
 from models_backend.text.lora import Riders
 
@@ -48,10 +48,10 @@ def test_a_row_without_adapter_is_bit_equal_to_the_plain_model(tmp_path: Path) -
     folder = tiny.adapter(made, tmp_path)
     riders = Riders()
     runner = pick_runner(made, riders, 4, tiny.CONTEXT)
-    feeds = [Feed(slot, None, 0, IDS, None) for slot in range(4)]
+    feeds = [proof.ask(slot, None, 0, IDS) for slot in range(4)]
     plain = runner.logits(feeds)
     lora.attach(made, riders, "ft", folder)
-    mixed = runner.logits([Feed(slot, "ft" if slot in (1, 2) else None, 0, IDS, None) for slot in range(4)])
+    mixed = runner.logits([proof.ask(slot, "ft" if slot in (1, 2) else None, 0, IDS) for slot in range(4)])
     assert torch.equal(mixed[[0, 3]], plain[[0, 3]])
     assert not torch.isclose(mixed[[1, 2]], plain[[1, 2]]).all(1).any()
 

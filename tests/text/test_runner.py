@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models_backend.protocol.params import Params
+from models_backend.text import proof
 from models_backend.text.contract import Feed, Request
 from models_backend.text.kv_cache import SlotCache
 from models_backend.text.loader import pick_runner
@@ -67,16 +68,16 @@ def test_a_row_answers_the_same_whoever_joins_and_leaves_beside_it(kind: str) ->
 def test_chunks_of_a_prompt_give_the_logits_of_the_whole() -> None:
     ids = [(i * 17) % tiny.VOCABULARY for i in range(60)]
     runner = pick_runner(tiny.model("mistral"), Riders(), 4, tiny.CONTEXT)
-    whole = runner.logits([Feed(0, None, 0, ids, None)])[0]
+    whole = runner.logits([proof.ask(0, None, 0, ids)])[0]
     for start in range(0, 60, 7):
-        pieces = runner.logits([Feed(1, None, start, ids[start : start + 7], None)])[0]
+        pieces = runner.logits([proof.ask(1, None, start, ids[start : start + 7])])[0]
     torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_slots_that_lie_apart_are_read_like_slots_side_by_side() -> None:
     runner = pick_runner(tiny.model(), Riders(), 8, tiny.CONTEXT)
-    beside = runner.logits([Feed(slot, None, 0, LONG, None) for slot in (0, 1, 2)])
-    apart = runner.logits([Feed(slot, None, 0, LONG, None) for slot in (1, 4, 6)])
+    beside = runner.logits([proof.ask(slot, None, 0, LONG) for slot in (0, 1, 2)])
+    apart = runner.logits([proof.ask(slot, None, 0, LONG) for slot in (1, 4, 6)])
     assert torch.equal(beside, apart)
 
 
