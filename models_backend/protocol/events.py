@@ -25,9 +25,9 @@ class Error(Struct, frozen=True):
 
 
 class Candidate(Struct, frozen=True, array_like=True):
-    """A token that could stand here. Half a character shows as U+FFFD."""
+    """A token that could stand here. Half a character shows as U+FFFD. `id` is None where an upstream keeps it back."""
 
-    id: int
+    id: int | None
     text: str
     logprob: float
 
@@ -51,13 +51,16 @@ class Insight(Struct, frozen=True, omit_defaults=True):
 
     That is the one before temperature, penalties, filters and constraints, which choose but do not believe. `rank` 1 is
     the likeliest token. `shades` are in the order of the lane's `shadows`.
+
+    A remote model tells what its server tells: `id`, `rank` and `entropy` are None where that does not say them, never
+    a guess. (A rank is known without being told where the token is among the `top` that were asked for.)
     """
 
-    id: int
+    id: int | None
     text: str
     logprob: float
-    rank: int
-    entropy: float
+    rank: int | None
+    entropy: float | None
     top: tuple[Candidate, ...] = ()
     shades: tuple[Shade, ...] = ()
 
@@ -141,8 +144,14 @@ class LaneScored(Struct, frozen=True, tag="lane.scored"):
 class LaneToken(Struct, frozen=True, tag="lane.token", omit_defaults=True):
     """Tokens `index`, `index + 1` ... of the answer, and the text that became certain with them.
 
-    `text` may be empty (half a character, or text that may yet become a stop string) and `ids` may be empty (text that
-    was held back and is let go at the end). `insight` has an entry for each id, or none at all.
+    `text` may be empty (half a character, or text that may yet become a stop string) and `ids` may be empty: text that
+    was held back and is let go at the end, or text of a remote model, whose server does not tell ids. `index` is then
+    the number of tokens that the answer has with this text, so that `index + len(ids)` always counts them: exactly
+    where the server counts or sends log-probabilities, else one for each piece of text that it sends. The figures of
+    the lane's end bring the server's own count. Ids are never made up: an answer has all of them, or some are missing
+    and then none is kept (`playground/runs/replay.py`, `token_ids`).
+
+    `insight` has an entry for each id, or for each of the last tokens up to `index` where there are no ids, or none.
     """
 
     lane: int
@@ -176,15 +185,7 @@ class LaneFailed(Struct, frozen=True, tag="lane.failed"):
 
 
 LaneEvent = (
-    LaneAdded
-    | LaneQueued
-    | LaneLoading
-    | LaneStarted
-    | LaneScored
-    | LaneToken
-    | LaneDone
-    | LaneStopped
-    | LaneFailed
+    LaneAdded | LaneQueued | LaneLoading | LaneStarted | LaneScored | LaneToken | LaneDone | LaneStopped | LaneFailed
 )
 Event = RunCreated | LaneEvent
 ENDS = (LaneDone, LaneStopped, LaneFailed)

@@ -49,25 +49,25 @@ class _Constraint(Struct, frozen=True, tag_field="kind", forbid_unknown_fields=T
     """What an answer must look like; every token that could not lead there is left out before the draw."""
 
 
-class JsonObject(_Constraint, tag="json_object"):
+class JsonObject(_Constraint, frozen=True, tag="json_object"):
     """Any JSON object."""
 
 
-class JsonSchema(_Constraint, tag="json_schema"):
+class JsonSchema(_Constraint, frozen=True, tag="json_schema"):
     """JSON that obeys `schema`, itself JSON text."""
 
     schema: _Text
 
 
-class Regex(_Constraint, tag="regex"):
+class Regex(_Constraint, frozen=True, tag="regex"):
     pattern: _Text
 
 
-class Choice(_Constraint, tag="choice"):
+class Choice(_Constraint, frozen=True, tag="choice"):
     options: Annotated[tuple[StopString, ...], Meta(min_length=1, max_length=MAX_CHOICES)]
 
 
-class Grammar(_Constraint, tag="grammar"):
+class Grammar(_Constraint, frozen=True, tag="grammar"):
     """A context-free grammar in Lark's notation."""
 
     lark: _Text
@@ -101,20 +101,23 @@ class Params(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True
 
 
 class Used(Struct, frozen=True, omit_defaults=True):
-    """Parameters as the worker really used them; every one has a value. `top_k` 0 means no limit.
+    """Parameters as the worker really used them. `top_k` 0 means no limit.
+
+    Every one has a value, save those of a remote model that were not sent: its server uses what it likes and does not
+    tell, and None says so.
 
     `seed` is the one drawn with: with `dice` "own" it already differs from lane to lane. `top_logprobs` None: no
     insight is computed; 0: the chosen token's own figures, without alternatives.
     """
 
-    temperature: float
-    top_p: float
+    temperature: float | None
+    top_p: float | None
     max_tokens: int
-    top_k: int
-    min_p: float
-    repetition_penalty: float
-    frequency_penalty: float
-    presence_penalty: float
+    top_k: int | None
+    min_p: float | None
+    repetition_penalty: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
     stop: tuple[str, ...]
     seed: int
     min_tokens: int = 0

@@ -59,15 +59,17 @@ def _row(seen: Insight | None, top: int, texts: dict[int, str]) -> list[Any] | N
         ]
         for shade in seen.shades
     ]
-    figures = [_short(seen.logprob), seen.rank, _short(seen.entropy)]
+    figures = [_short(seen.logprob), seen.rank, None if seen.entropy is None else _short(seen.entropy)]
     return [seen.id, seen.text, *figures, _tops(seen.top, top, texts), shades]
 
 
 def _tops(candidates: Sequence[Candidate], top: int, texts: dict[int, str]) -> list[float]:
     flat: list[float] = []
     for candidate in candidates[:top]:
-        texts.setdefault(candidate.id, candidate.text)
-        flat += [candidate.id, _short(candidate.logprob)]
+        # A remote model's candidates have no ids: they are written under numbers of their own, below 0.
+        key = -1 - len(texts) if candidate.id is None else candidate.id
+        texts.setdefault(key, candidate.text)
+        flat += [key, _short(candidate.logprob)]
     return flat
 
 
@@ -93,7 +95,7 @@ def _shade(row: list[Any], texts: dict[int, str]) -> Shade:
 
 def _candidates(flat: list[Any], texts: dict[int, str]) -> tuple[Candidate, ...]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    return tuple(Candidate(int(id_), texts[int(id_)], float(logprob)) for id_, logprob in pairs)
+    return tuple(Candidate(int(key) if key >= 0 else None, texts[int(key)], float(logprob)) for key, logprob in pairs)
 
 
 def _short(number: float) -> float:

@@ -92,11 +92,11 @@ def reduce(state: RunState, number: int, event: Event) -> RunState:
     elif isinstance(event, events.LaneScored):
         _place(lane.scored, event.index - 1, event.insight)
     elif isinstance(event, events.LaneToken):
-        # Tokens that are here already are never doubled; text without ids is the tail that was held back.
+        # Tokens that are here already are never doubled; text without ids counts no further than its index.
         if event.index >= lane.tokens:
             lane.tokens = event.index + len(event.ids)
             lane.text += event.text
-            _place(lane.insight, event.index, event.insight)
+            _place(lane.insight, lane.tokens - len(event.insight), event.insight)
     else:
         _end(lane, event)
     return state
@@ -111,12 +111,15 @@ def replay(entries: Iterable[tuple[int, bytes]], state: RunState | None = None) 
 
 
 def token_ids(entries: Iterable[tuple[int, bytes]], lane: int) -> tuple[int, ...]:
-    """All token ids of one lane."""
+    """All token ids of one lane; none where some are missing, as in the answer of a remote model."""
     ids: list[int] = []
     for _, raw in entries:
         event = events.decode(raw)
-        if isinstance(event, events.LaneToken) and event.lane == lane and event.index >= len(ids):
-            ids += event.ids
+        if isinstance(event, events.LaneToken) and event.lane == lane:
+            if event.index > len(ids):
+                return ()
+            if event.index == len(ids):
+                ids += event.ids
     return tuple(ids)
 
 

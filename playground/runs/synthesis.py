@@ -56,6 +56,9 @@ def _said(lane: Lane, at: float) -> Iterator[Event]:
     for index, some in _pieces(scored):
         yield LaneScored(lane.index, index + 1, some, at)
     text, said = lane.text, 0
+    if not lane.ids:
+        yield from _said_without_ids(lane, insight, at)
+        return
     for index, some in _pieces(insight[: len(lane.ids)]):
         if index > said:
             yield LaneToken(lane.index, said, lane.ids[said:index], text, at)
@@ -65,6 +68,18 @@ def _said(lane: Lane, at: float) -> Iterator[Event]:
         text = ""
     if text or said < len(lane.ids):
         yield LaneToken(lane.index, said, lane.ids[said:], text, at)
+
+
+def _said_without_ids(lane: Lane, insight: Sequence[Insight | None], at: float) -> Iterator[Event]:
+    """The same for the answer of a remote model, whose tokens are counted by the figures of its end."""
+    text, said = lane.text, 0
+    for index, some in _pieces(insight):
+        said = index + len(some)
+        yield LaneToken(lane.index, said, (), text, at, some)
+        text = ""
+    count = max(said, lane.ended.figures.completion_tokens if lane.ended else 0)
+    if text or said < count:
+        yield LaneToken(lane.index, count, (), text, at)
 
 
 def _pieces(known: Sequence[Insight | None]) -> Iterator[tuple[int, tuple[Insight, ...]]]:

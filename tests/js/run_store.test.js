@@ -55,3 +55,12 @@ test("takes of a column are the lane and what replaced it, in order", () => {
   assert.deepEqual(takesOf(state, 1).map((take) => take.lane), [1, 5]);
   assert.deepEqual(rootsOf(state), [0, 1, 4]);
 });
+
+test("text without ids counts by its index, and its insight ends there", () => {
+  const spec = { model: "m", overrides: {} };
+  const created = { n: 1, type: "run.created", run: "r", spec: { lanes: [spec] }, at: 0 };
+  const said = (n, index, text, insight) => ({ n, type: "lane.token", lane: 0, index, ids: [], text, at: 0, insight });
+  const state = reduceAll(emptyRun(), [created, said(2, 2, "ab", ["a", "b"]), said(3, 3, "c", ["c"]), said(4, 5, "")]);
+  assert.deepEqual([state.lanes[0].text, state.lanes[0].tokens], ["abc", 5]);
+  assert.deepEqual(state.lanes[0].insight, ["a", "b", "c"]);
+});

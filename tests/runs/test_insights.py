@@ -38,6 +38,12 @@ def test_what_is_kept_comes_back_as_it_was(insight, scored):
     assert unpack(pack(insight, scored)) == (insight, scored)
 
 
+def test_what_a_server_does_not_tell_stays_unknown():
+    top = (Candidate(None, "yes", -0.1), Candidate(None, "no", -2.5), Candidate(7, "so", -3.0))
+    insight = [Insight(None, "yes", -0.1, 1, None, top), Insight(None, "no", -0.5, None, None, top[:2])]
+    assert unpack(pack(insight, [])) == (insight, [])
+
+
 def test_what_is_too_long_loses_alternatives_and_never_a_token(monkeypatch):
     top = tuple(Candidate(id_, f" word {id_}", -1.25) for id_ in range(20))
     insight = [Insight(1, "a", -0.5, 1, 2.0, top, (Shade(-0.5, 1, 2.0, 0.1, 0.2, top),)) for _ in range(50)]

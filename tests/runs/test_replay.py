@@ -102,3 +102,27 @@ def test_tokens_that_are_there_already_are_not_doubled():
     entries = [(number, encode(event)) for number, event in enumerate(log, 1)]
     assert replay.replay(entries).lanes[0].text == "abc"
     assert replay.token_ids(entries, 0) == (1, 2, 3)
+
+
+def _entries(*said):
+    log = [RunCreated(RUN, RunSpec(Completion("x"), (LaneSpec("m"),)), 1.0), *said]
+    return [(number, encode(event)) for number, event in enumerate(log, 1)]
+
+
+def test_text_without_ids_counts_by_its_index_and_leaves_no_ids():
+    entries = _entries(LaneToken(0, 2, (), "ab", 1.0), LaneToken(0, 3, (), "c", 1.0), LaneToken(0, 5, (), "", 1.0))
+    (lane,) = replay.replay(entries).lanes
+    assert (lane.text, lane.tokens) == ("abc", 5)
+    assert replay.token_ids(entries, 0) == ()
+
+
+def test_ids_with_a_hole_are_no_ids():
+    entries = _entries(LaneToken(0, 1, (), "a", 1.0), LaneToken(0, 1, (7,), "b", 1.0))
+    assert replay.replay(entries).lanes[0].tokens == 2
+    assert replay.token_ids(entries, 0) == ()
+
+
+def test_insight_into_tokens_without_ids_ends_at_the_index():
+    seen = [events.Insight(None, text, -1.0, None, None) for text in "abc"]
+    entries = _entries(LaneToken(0, 2, (), "ab", 1.0, tuple(seen[:2])), LaneToken(0, 3, (), "c", 1.0, (seen[2],)))
+    assert replay.replay(entries).lanes[0].insight == seen

@@ -68,11 +68,11 @@ function reduceLane(lane, event) {
     case "lane.scored":
       return { ...lane, scored: placed(lane.scored, event.index - 1, event.insight) };
     case "lane.token":
-      // Tokens that are here already are never doubled; text without ids is the tail that was held back.
+      // Tokens that are here already are never doubled; text without ids counts no further than its index.
       if (event.index < lane.tokens) return lane;
       return {
         ...lane, tokens: event.index + event.ids.length, text: lane.text + event.text,
-        insight: placed(lane.insight, event.index, event.insight),
+        insight: placed(lane.insight, event.index + event.ids.length - (event.insight?.length ?? 0), event.insight),
       };
     case "lane.done":
       return { ...lane, state: "done", finish: event.finish, figures: event.figures, position: null };
