@@ -16,7 +16,9 @@ from transformers.utils import logging as transformers_logging
 from models_backend.config import Settings
 from models_backend.registry import Entry
 
-from . import lora, proof
+from . import proof
+from .adapter_file import AdapterFile
+from .adapter_weights import read
 from .contract import Backend, EngineError, Note
 from .dialect import TokenizerDialect
 from .lora import Riders
@@ -54,7 +56,7 @@ def load(base: Entry, tuned: list[Entry], settings: Settings, note: Note) -> Bac
     plain = proof.mixed_pass(runner, None, vocabulary) if tuned else None
     for entry in tuned:
         note(f"Proving {entry.id}")
-        _adapt(backend, model, riders, entry, plain, vocabulary)
+        _adapt(backend, entry, plain, vocabulary)
     return backend
 
 
@@ -128,21 +130,20 @@ def _open(folder: Path, device: torch.device) -> tuple[Any, TokenizerDialect]:
     return model, TokenizerDialect(tokenizer, ends)
 
 
-def _adapt(
-    backend: Backend, model: Any, riders: Riders, entry: Entry, plain: torch.Tensor | None, vocabulary: int
-) -> None:
+def _adapt(backend: Backend, entry: Entry, plain: torch.Tensor | None, vocabulary: int) -> None:
     assert entry.adapter is not None and plain is not None
     runner: Any = backend.runner
     try:
-        digest = lora.attach(model, riders, entry.id, entry.adapter)
-        if entry.sha256 is not None and digest != entry.sha256:
+        weights = read(entry.id, AdapterFile.read(entry.adapter))
+        if entry.sha256 is not None and weights.sha256 != entry.sha256:
             raise EngineError("adapter_refused", "The adapter's weights are not those that its card names (sha256).")
-        found = proof.prove(runner, plain, entry.id, digest, vocabulary)
+        runner.attach(runner.prepare(weights))
+        found = proof.prove(runner, plain, entry.id, weights.sha256, vocabulary)
         backend.proofs[entry.id] = found
         if found.state != "proven":
             raise EngineError("proof_failed", f"{entry.id} could not be proven to differ from its base: {found.detail}")
     except EngineError as error:
-        lora.detach(model, entry.id)
+        runner.detach(entry.id)
         backend.refused[entry.id] = error
         log.warning("%s is not served: %s", entry.id, error.message)
 

@@ -1,20 +1,24 @@
-"""Adapters over the unmodified modules of a base: each row of a batch carries its own, or none.
+"""Adapters over the unmodified modules of a base: each row of a batch carries its own at its own strength, or none.
 
 The base's matrix product runs once for all rows. Then a delta is added to those rows alone that carry an adapter, and
-only for adapters that are in this batch. A row without one is not touched, so its bits are the plain model's.
+only for adapters that are in this batch. A row without one, or at strength 0, is not touched, so its bits are the plain
+model's. Rows of one adapter share one pair of products, whatever their strengths are.
 """
 
-import math
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 from transformers.pytorch_utils import Conv1D
 
-from .adapter_file import WEIGHTS, AdapterFile
+from .adapter_file import refuse
+from .adapter_weights import AdapterWeights, Change
 from .contract import EngineError
+
+Rows = slice | Tensor
 
 
 class Riders:
@@ -22,27 +26,34 @@ class Riders:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.carried: list[tuple[str, slice | Tensor]] = []
+        self.carried: list[tuple[str, Rows, Tensor | None]] = []
 
-    def set(self, adapters: Sequence[str | None], device: torch.device) -> None:
-        """`adapters[i]` is the adapter of row i."""
+    def set(
+        self, adapters: Sequence[str | None], device: torch.device, strengths: Sequence[float] | None = None
+    ) -> None:
+        """`adapters[i]` is the adapter of row i, which counts `strengths[i]` times; 1 if they are not given."""
         self.rows = len(adapters)
         self.carried = []
-        for adapter in dict.fromkeys(name for name in adapters if name is not None):
-            rows = [i for i, name in enumerate(adapters) if name == adapter]
+        powers = strengths if strengths is not None else [1.0] * len(adapters)
+        riding = [name if power != 0 else None for name, power in zip(adapters, powers, strict=True)]
+        for adapter in dict.fromkeys(name for name in riding if name is not None):
+            rows = [i for i, name in enumerate(riding) if name == adapter]
             beside = rows == list(range(rows[0], rows[-1] + 1))
             where = slice(rows[0], rows[-1] + 1) if beside else torch.tensor(rows, device=device)
-            self.carried.append((adapter, where))
+            theirs = [powers[i] for i in rows]
+            plain = all(power == 1 for power in theirs)
+            factor = None if plain else torch.tensor(theirs, dtype=torch.float32, device=device)[:, None, None]
+            self.carried.append((adapter, where, factor))
 
 
 class LoraLayer(nn.Module):
-    """A linear layer of the base, and the low-rank deltas that rows may carry over it."""
+    """A linear layer or an embedding table of the base, and the low-rank deltas that rows may carry over it."""
 
     def __init__(self, base: nn.Module, riders: Riders) -> None:
         super().__init__()
         self.base = base
         self._riders = riders
-        self._pairs: dict[str, tuple[Tensor, Tensor]] = {}
+        self._changes: dict[str, Change] = {}
 
     @property
     def weight(self) -> Tensor:
@@ -51,85 +62,157 @@ class LoraLayer(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
-        return self.base.bias  # type: ignore[return-value]
+        return getattr(self.base, "bias", None)
 
-    def put(self, adapter: str, down: Tensor, up: Tensor) -> None:
-        """`down` [in, rank] and `up` [rank, out], which the adapter's scale is part of."""
-        self._pairs[adapter] = (down, up)
+    @property
+    def carries(self) -> tuple[str, ...]:
+        return tuple(self._changes)
+
+    def put(self, adapter: str, change: Change) -> None:
+        """`change` as `prepare` gives it."""
+        self._changes[adapter] = change
 
     def take(self, adapter: str) -> None:
-        self._pairs.pop(adapter, None)
+        self._changes.pop(adapter, None)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x)
-        for adapter, rows in self._riders.carried:
-            pair = self._pairs.get(adapter)
-            if pair is not None:
-                self._add(x, y, rows, *pair)
+        y: Tensor = self.base(x)
+        for adapter, rows, factor in self._riders.carried:
+            change = self._changes.get(adapter)
+            if change is not None:
+                self._add(x, y, rows, factor, change)
         return y
 
-    def _add(self, x: Tensor, y: Tensor, rows: slice | Tensor, down: Tensor, up: Tensor) -> None:
+    def _add(self, x: Tensor, y: Tensor, rows: Rows, factor: Tensor | None, change: Change) -> None:
         count = self._riders.rows
         if x.shape[0] % count:
             raise EngineError("adapter_refused", "The adapter changes a layer that does not see the batch row by row.")
-        inputs = x.reshape(count, -1, x.shape[-1])[rows].reshape(-1, x.shape[-1])
-        outputs = y.view(count, -1, y.shape[-1])
-        if isinstance(rows, slice):
-            outputs[rows].view(-1, y.shape[-1]).addmm_(inputs @ down, up)
+        if change.embedding:
+            low = embedding(x.reshape(count, -1)[rows].reshape(-1), change.down)
         else:
-            outputs[rows] += (inputs @ down @ up).view(len(rows), -1, y.shape[-1])
+            low = x.reshape(count, -1, x.shape[-1])[rows].reshape(-1, x.shape[-1]) @ change.down
+        if factor is not None:
+            low.view(len(factor), -1, low.shape[-1]).mul_(factor)
+        outputs = y.view(count, -1, y.shape[-1])
+        theirs = outputs[rows]  # of a slice the rows themselves, else a copy
+        flat = theirs.view(-1, y.shape[-1])
+        if change.gain is not None:
+            self._regain(flat, change.gain, factor)
+        flat.addmm_(low, change.up)
+        if not isinstance(rows, slice):
+            outputs[rows] = theirs
+
+    def _regain(self, y: Tensor, gain: Tensor, factor: Tensor | None) -> None:
+        if factor is not None:
+            raise EngineError("strength_refused", UNSCALABLE)
+        if self.bias is None:
+            y *= gain
+        else:
+            y.sub_(self.bias).mul_(gain).add_(self.bias)
 
 
-def attach(model: nn.Module, riders: Riders, name: str, folder: Path) -> str:
-    """Bring the adapter in `folder` over `model` under `name`; returns the sha256 of its weights.
+UNSCALABLE = "It is a DoRA adapter: beside its deltas it sets the lengths of the base's weights, which does not scale."
 
-    Checks everything before it changes anything. Raises EngineError, code `adapter_refused`.
+
+@torch.inference_mode()
+def prepare(model: nn.Module, weights: AdapterWeights) -> AdapterWeights:
+    """`weights` as `attach` takes them: held against `model`, on its device, in its precision, DoRA's gains worked out.
+
+    Changes nothing and may run beside a forward pass. Raises EngineError, code `adapter_refused`.
     """
-    file = AdapterFile.read(folder)
-    layers = {path: _linear(model, path) for path in file.modules}
-    for path, layer in layers.items():
-        file.check_shape(path, *_sizes(layer))
-    weights = load_file(folder / WEIGHTS)
-    for key, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise EngineError("adapter_refused", f"The adapter's weights are damaged: {key} is not finite.")
-    if not any(tensor.any() for key, tensor in weights.items() if ".lora_B." in key):
-        raise EngineError(
-            "adapter_refused", "The adapter changes nothing: its weights are all zero, as before training."
-        )
-    scale = file.alpha / (math.sqrt(file.rank) if file.rslora else file.rank)
-    for path, layer in layers.items():
-        wrapped = _wrap(model, path, riders)
-        like = layer.weight
-        down = weights[file.key(path, "A")].float().T.contiguous().to(like)
-        up = (weights[file.key(path, "B")].float().T * scale).contiguous().to(like)
-        wrapped.put(name, down, up)
-    return file.sha256
+    if weights.tied:
+        _check_ties(model, weights)
+    changes = {path: _fit(path, _module(model, path), change) for path, change in weights.changes.items()}
+    return replace(weights, changes=changes)
+
+
+def attach(model: nn.Module, riders: Riders, weights: AdapterWeights) -> None:
+    """Bring prepared `weights` over `model`. Quick: no tensor is copied."""
+    for path, change in weights.changes.items():
+        _wrap(model, path, riders).put(weights.name, change)
 
 
 def detach(model: nn.Module, name: str) -> None:
-    """Forget an adapter that must not be used."""
+    """Forget an adapter; nothing happens if there is none of that name."""
     for module in model.modules():
         if isinstance(module, LoraLayer):
             module.take(name)
 
 
-def _linear(model: nn.Module, path: str) -> nn.Linear | Conv1D:
+def _module(model: nn.Module, path: str) -> Any:
     try:
         module = model.get_submodule(path)
     except AttributeError:
-        raise EngineError("adapter_refused", f"The adapter is for another base: this one has no {path}.") from None
-    module = module.base if isinstance(module, LoraLayer) else module
-    if not isinstance(module, nn.Linear | Conv1D):
-        kind = type(module).__name__
-        raise EngineError("adapter_refused", f"The adapter changes {path}, a {kind}; only linear layers are supported.")
-    return module
+        raise refuse(f"it is for another base: this one has no {path}.") from None
+    return module.base if isinstance(module, LoraLayer) else module
 
 
-def _sizes(layer: nn.Linear | Conv1D) -> tuple[int, int]:
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    return layer.nx, layer.nf
+def _fit(path: str, module: Any, change: Change) -> Change:
+    """`change` in the precision of `module`, after looking whether it fits."""
+    if change.embedding and isinstance(module, nn.Embedding):
+        sizes, matrix = (module.num_embeddings, module.embedding_dim), module.weight.T
+    elif not change.embedding and isinstance(module, nn.Linear):
+        sizes, matrix = (module.in_features, module.out_features), module.weight
+    elif not change.embedding and isinstance(module, Conv1D):
+        sizes, matrix = (module.nx, module.nf), module.weight.T
+    else:
+        kind = "an embedding table" if change.embedding else "a linear layer"
+        raise refuse(f"it changes {path} as {kind}, but in this base that is a {type(module).__name__}.")
+    found = (change.down.shape[0], change.up.shape[1])
+    if found != sizes:
+        raise refuse(f"its weights for {path} are for {list(found)} inputs and outputs; this base has {list(sizes)}.")
+    if change.copy is not None and not _same(change.copy, module.weight):
+        raise refuse(
+            f"it brings its own {path}, other than the base's: only the low-rank part of an adapter is applied."
+        )
+    up, gain, like = change.up, None, module.weight
+    if change.magnitude is not None:
+        gain = change.magnitude.to(like.device) / _lengths(matrix, change)
+        up = up.to(like.device) * gain
+        gain = gain.to(like)
+    scale = getattr(module, "embed_scale", None)  # Gemma's tables multiply what they give by it
+    if scale is not None:
+        up = up * torch.as_tensor(scale).to(up)
+    return Change(change.down.to(like), up.to(like), change.embedding, gain=gain)
+
+
+def _lengths(matrix: Tensor, change: Change) -> Tensor:
+    """[out]: how long each output's weights are once the deltas are in. `matrix` is [out, in]."""
+    down, up = change.down.to(matrix.device), change.up.to(matrix.device)
+    blocks = [  # in blocks, for the sum of a vocabulary's matrix and its delta would take as much memory again
+        torch.linalg.vector_norm(matrix[i : i + _BLOCK].float() + (down @ up[:, i : i + _BLOCK]).T, dim=1)
+        for i in range(0, matrix.shape[0], _BLOCK)
+    ]
+    return torch.cat(blocks)
+
+
+_BLOCK = 1024
+
+
+def _same(copy: Tensor, weight: Tensor) -> bool:
+    """Whether `copy` is the base's matrix, as exactly as the coarser of the two types tells."""
+    if copy.shape != weight.shape:
+        return False
+    there = copy.to(weight.device)
+    return torch.equal(there.to(weight.dtype), weight) or torch.equal(weight.to(there.dtype), there)
+
+
+def _check_ties(model: nn.Module, weights: AdapterWeights) -> None:
+    """An adapter that was trained with one change for both of two tied matrices must hold both, and as one."""
+    whole: Any = model
+    table, head = whole.get_input_embeddings(), whole.get_output_embeddings()
+    if table is None or head is None or table.weight is not head.weight:
+        return
+    names = {id(module): path for path, module in model.named_modules()}
+    first, second = (weights.changes.get(names[id(module)]) for module in (table, head))
+    if first is None and second is None:
+        return
+    if first is None or second is None:
+        raise refuse("its embedding and its lm_head are tied (ensure_weight_tying), but it holds only one of them.")
+    for i in range(0, first.down.shape[0], _BLOCK):  # halves may differ by the scale, so their products are compared
+        one, other = first.down[i : i + _BLOCK] @ first.up, (second.down @ second.up[:, i : i + _BLOCK]).T
+        if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-4, atol=1e-6):
+            raise refuse("its embedding and its lm_head are tied (ensure_weight_tying), but it changes them apart.")
 
 
 def _wrap(model: nn.Module, path: str, riders: Riders) -> LoraLayer:

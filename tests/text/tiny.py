@@ -11,11 +11,14 @@ from models_backend.protocol.events import LaneDone, LaneEvent, LaneFailed, Lane
 from models_backend.protocol.params import Params
 from models_backend.protocol.runs import Completion, Prompt
 from models_backend.protocol.workers import ModelInfo
-from models_backend.text import lora, proof
+from models_backend.text import proof
+from models_backend.text.adapter_file import AdapterFile
+from models_backend.text.adapter_weights import AdapterWeights, read
 from models_backend.text.contract import Backend, Request
 from models_backend.text.engine import Engine
 from models_backend.text.loader import pick_runner
 from models_backend.text.lora import Riders
+from models_backend.text.runner import TorchRunner
 
 VOCABULARY = 211
 CONTEXT = 192
@@ -85,18 +88,24 @@ def prompt(*ids: int) -> Completion:
 
 def engine(made: transformers.PreTrainedModel, adapters: dict[str, Path] | None = None, slots: int = 8) -> Engine:
     """A loaded engine over `made`; `adapters` by the id of the fine-tuned model."""
-    riders = Riders()
-    runner = pick_runner(made, riders, slots, CONTEXT)
+    runner = pick_runner(made, Riders(), slots, CONTEXT)
     backend = Backend(Numbers(), runner)
     vocabulary = made.config.vocab_size
     plain = proof.mixed_pass(runner, None, vocabulary)
     for name, folder in (adapters or {}).items():
-        digest = lora.attach(made, riders, name, folder)
-        backend.proofs[name] = proof.prove(runner, plain, name, digest, vocabulary)
+        weights = attach(runner, name, folder)
+        backend.proofs[name] = proof.prove(runner, plain, name, weights.sha256, vocabulary)
     infos = [ModelInfo(BASE, BASE), *(ModelInfo(name, name, base=BASE) for name in adapters or {})]
     ready = Engine(infos, lambda note: backend, "w", slots)
     ready.load()
     return ready
+
+
+def attach(runner: TorchRunner, name: str, folder: Path) -> AdapterWeights:
+    """Bring the adapter in `folder` over the model of `runner`."""
+    weights = read(name, AdapterFile.read(folder))
+    runner.attach(runner.prepare(weights))
+    return weights
 
 
 def adapter(made: transformers.PreTrainedModel, folder: Path, seed: int = 1, **options: object) -> Path:
