@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -16,13 +16,17 @@ class Settings(BaseSettings):
 
     home: Path = Path("var")
     redis_url: str = Field(default="", validation_alias="REDIS_URL")
-    engine: Literal["torch", "fake"] = "torch"  # "fake" answers without a model: for tests and for work on the page
+    # "fake" answers without a model: for tests and for work on the page; "remote" has no models on this machine
+    engine: Literal["torch", "fake", "remote"] = "torch"
     fake_delay: float = Field(default=0.0, ge=0, le=10_000)  # ms between two tokens of the fake engine
     model: str = DEFAULT_MODEL  # in memory before the worker calls itself ready; the others load when first asked for
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     threads: int | None = Field(default=None, ge=1, le=1024)  # None: as many as there are cores
     slots: int = Field(default=8, ge=1, le=256)  # lanes that one base answers at the same time
     context: int = Field(default=4096, ge=64, le=1_048_576)  # tokens a lane may reach, if its model can
+    remote_url: str = ""  # an OpenAI-compatible server that answers too
+    remote_key: SecretStr = SecretStr("")  # its key
+    remotes: str = ""  # several servers: a TOML file, or JSON
 
     @property
     def bus_url(self) -> str:

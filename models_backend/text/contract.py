@@ -7,48 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from models_backend.engine import EngineError as EngineError
+from models_backend.engine import Note as Note
+from models_backend.engine import Request as Request
 from models_backend.protocol.events import Error
-from models_backend.protocol.params import Params, Used
-from models_backend.protocol.runs import Prompt, Variant
+from models_backend.protocol.params import Used
+from models_backend.protocol.runs import Prompt
 from models_backend.protocol.workers import Proof
-
-
-class EngineError(Exception):
-    """A request, an adapter or a model that cannot be served. `code` is for programs, `message` for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-    def as_error(self) -> Error:
-        return Error(code=self.code, message=self.message)
 
 
 class OutOfMemory(Exception):
     """The device has no memory for this forward pass; a smaller one may fit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One lane to answer. `seed` holds when `params` names none; `resume` are the answer's ids that are known.
-
-    `prefix` are ids that the answer begins with; those that `resume` has already are not said again. `owner` is whose
-    request it is, an opaque word: turns are shared out between owners, and nobody is given another's cached prompt.
-    """
-
-    run: str
-    lane: int
-    model: str
-    prompt: Prompt
-    params: Params
-    seed: int
-    attempt: int = 1
-    resume: tuple[int, ...] = ()
-    strength: float | None = None
-    prefix: tuple[int, ...] = ()
-    shadows: tuple[Variant, ...] = ()
-    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,5 +152,4 @@ class Backend:
     refused: dict[str, EngineError] = field(default_factory=dict)
 
 
-Note = Callable[[str], None]
 Build = Callable[[Note], Backend]

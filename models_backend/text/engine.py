@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from models_backend import engine as interface
 from models_backend.protocol.events import (
     Error,
     Figures,
@@ -46,7 +47,7 @@ class _Stop:
     lane: int
 
 
-class Engine:
+class Engine(interface.Engine):
     """Serves one base and the fine-tuned models on it.
 
     `infos` describe the models, the base first; `build` loads them; `worker` is the name written into lane.started.
@@ -174,6 +175,7 @@ class Engine:
             raise EngineError("model_not_found", f"This worker has no model {request.model}.")
         if request.model in backend.refused:
             raise backend.refused[request.model]
+        interface.refuse_what_it_cannot(info, request)
         prompt = backend.dialect.encode(request.prompt)
         context = backend.runner.context
         if not prompt:

@@ -1,5 +1,6 @@
 """The worker's window to the bus: queue entries in, events out. Every call may raise redis.exceptions.RedisError."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 
@@ -59,11 +60,16 @@ class WorkerBus:
     def __init__(self, redis: Redis, worker: str, bases: list[str]) -> None:
         self.redis = redis
         self.worker = worker
-        self.queues = [log.queue_key(base) for base in bases]
+        self.queues: list[str] = []
+        self.serve(bases)
         self._claim = redis.register_script(log.CLAIM)
         self._append = redis.register_script(log.APPEND)
         self._check = redis.register_script(log.CHECK)
         self._release = redis.register_script(log.RELEASE)
+
+    def serve(self, bases: list[str]) -> None:
+        """From now on take lanes of these bases; new ones need `open_queues`."""
+        self.queues = [log.queue_key(base) for base in bases]
 
     # queue -----------------------------------------------------------------------------------------------------
 
@@ -77,12 +83,17 @@ class WorkerBus:
 
     async def take(self, block_ms: int) -> list[Entry]:
         """Wait up to `block_ms` for a new entry of any of our queues."""
+        if not self.queues:  # a server elsewhere has not told its models yet
+            await asyncio.sleep(block_ms / 1000)
+            return []
         streams = dict.fromkeys(self.queues, ">")
         answer = await self.redis.xreadgroup(log.QUEUE_GROUP, self.worker, streams, count=1, block=block_ms)
         return [_entry(queue, id_, fields) for queue, entries in _pairs(answer) for id_, fields in entries]
 
     async def mine(self) -> list[Entry]:
         """Entries that this worker took and has not finished, as the bus remembers them."""
+        if not self.queues:
+            return []
         answer = await self.redis.xreadgroup(log.QUEUE_GROUP, self.worker, dict.fromkeys(self.queues, "0"), count=1000)
         return [_entry(queue, id_, fields) for queue, entries in _pairs(answer) for id_, fields in entries if fields]
 
@@ -170,8 +181,11 @@ class WorkerBus:
             await pipe.execute()
 
     async def publish_models(self, models: list[ModelInfo], host: str) -> None:
-        """Make the list of models true: ours are written, those that this host no longer has are taken out."""
-        ids = {model.id for model in models}
+        """Make the list of models true: ours are written, those that this host no longer has are taken out.
+
+        What another living worker of this host serves stays: it may have other engines.
+        """
+        ids = {model.id for model in models} | await self._served_beside(host)
         known = await self.redis.hgetall(log.MODELS)
         stale = [
             id_
@@ -181,8 +195,16 @@ class WorkerBus:
         async with self.redis.pipeline(transaction=True) as pipe:
             if stale:
                 pipe.hdel(log.MODELS, *stale)
-            pipe.hset(log.MODELS, mapping={model.id: msgspec.json.encode(model) for model in models})
+            if models:
+                pipe.hset(log.MODELS, mapping={model.id: msgspec.json.encode(model) for model in models})
             await pipe.execute()
+
+    async def _served_beside(self, host: str) -> set[str]:
+        names = [name.decode() for name in await self.redis.zrange(log.WORKERS, 0, -1)]
+        others = [log.worker_key(name) for name in names if name != self.worker]
+        raws = await self.redis.mget(others) if others else []
+        beats = [msgspec.json.decode(raw, type=Heartbeat) for raw in raws if raw is not None]
+        return {model for beat in beats if beat.host == host for model in beat.models}
 
 
 def _raise(answer: object, entry: Entry) -> None:

@@ -5,25 +5,24 @@ Torch releases the interpreter while it multiplies, so heartbeats and the bus go
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from models_backend.protocol.events import Error, Figures, LaneEvent, LaneFailed, LaneLoading, LaneStopped
-from models_backend.text.contract import EngineError, Request
-from models_backend.text.engine import Engine
+from models_backend.engine import Engine, EngineError, Event, Request
+from models_backend.protocol.events import Error, Figures, LaneFailed, LaneLoading, LaneStopped
 
-Events = list[tuple[str, LaneEvent]]
+Events = list[Event]
 
 
 class EngineThread(threading.Thread):
-    """`deliver` gets the events of each step, `changed` is called when models were loaded, `died` when all is lost.
+    """`deliver` gets the events of each step, `changed` is called when models have changed, `died` when all is lost.
 
-    All three are called in this thread.
+    All three are called in this thread, `changed` also in those of engines that find out by themselves.
     """
 
     def __init__(
         self,
-        engines: dict[str, Engine],
-        preload: str | None,
+        engines: Sequence[Engine],
+        preload: Engine | None,
         deliver: Callable[[Events], None],
         changed: Callable[[], None],
         died: Callable[[BaseException], None],
@@ -35,30 +34,31 @@ class EngineThread(threading.Thread):
         self._deliver, self._changed, self._died = deliver, changed, died
         self._wake = threading.Event()
         self._lock = threading.Lock()
-        self._arrivals: list[tuple[str, Request]] = []  # for engines that are not in memory yet
+        self._arrivals: list[tuple[Engine, Request]] = []  # for engines that are not in memory yet
         self._closing = False
+        for engine in engines:
+            engine.listen(self._wake.set, changed)
 
     # called from other threads -----------------------------------------------------------------------------------
 
-    def submit(self, base: str, requests: list[Request]) -> None:
+    def submit(self, engine: Engine, requests: list[Request]) -> None:
         """Compute lanes of one base; those given together start together."""
-        engine = self.engines[base]
         if engine.loaded:
             engine.submit(*requests)
         else:
             with self._lock:
-                self._arrivals += [(base, request) for request in requests]
+                self._arrivals += [(engine, request) for request in requests]
             self._deliver([(request.run, LaneLoading(request.lane, request.model, _now())) for request in requests])
         self._wake.set()
 
     def stop(self, run: str, lane: int) -> None:
         with self._lock:
-            kept = [(base, request) for base, request in self._arrivals if (request.run, request.lane) != (run, lane)]
+            kept = [(e, request) for e, request in self._arrivals if (request.run, request.lane) != (run, lane)]
             dropped = len(kept) < len(self._arrivals)
             self._arrivals = kept
         if dropped:
             self._deliver([(run, LaneStopped(lane, Figures(), _now()))])
-        for engine in self.engines.values():
+        for engine in self.engines:
             engine.stop(run, lane)
         self._wake.set()
 
@@ -85,7 +85,7 @@ class EngineThread(threading.Thread):
             self._died(error)
 
     def _step(self) -> bool:
-        busy = [engine for engine in self.engines.values() if engine.loaded and engine.busy]
+        busy = [engine for engine in self.engines if engine.loaded and engine.busy]
         for engine in busy:
             events = engine.step()
             if events:
@@ -94,26 +94,25 @@ class EngineThread(threading.Thread):
 
     def _load_arrivals(self) -> None:
         with self._lock:
-            bases = list(dict.fromkeys(base for base, _ in self._arrivals))
-        for base in bases:
-            error = self._load(base)
+            wanted = list(dict.fromkeys(engine for engine, _ in self._arrivals))
+        for engine in wanted:
+            error = self._load(engine)
             with self._lock:
-                requests = [request for b, request in self._arrivals if b == base]
-                self._arrivals = [(b, request) for b, request in self._arrivals if b != base]
+                requests = [request for e, request in self._arrivals if e is engine]
+                self._arrivals = [(e, request) for e, request in self._arrivals if e is not engine]
             if error is None:
-                self.engines[base].submit(*requests)
+                engine.submit(*requests)
             else:
                 self._deliver([(each.run, LaneFailed(each.lane, error, Figures(), _now())) for each in requests])
 
-    def _load(self, base: str) -> Error | None:
-        engine = self.engines[base]
+    def _load(self, engine: Engine) -> Error | None:
         if engine.loaded:
             return None
         try:
             engine.load(self._say)
         except EngineError as error:
             self.note = str(error)
-            return Error(error.code, str(error))
+            return error.as_error()
         self.note = ""
         self._changed()
         return None

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from models_backend.engine import Request
 from models_backend.protocol.events import (
     Error,
     Figures,
@@ -15,7 +16,6 @@ from models_backend.protocol.events import (
     LaneToken,
 )
 from models_backend.protocol.runs import LaneSpec
-from models_backend.text.contract import Request
 
 from .bus import Claim, Entry
 
@@ -34,8 +34,8 @@ def plan(entry: Entry, claim: Claim, at: float) -> Plan:
     for lane in entry.lanes:
         if lane in claim.ended:
             continue
-        ids = _tokens(claim, lane)
-        figures = Figures(_prompt_tokens(claim, lane), len(ids))
+        ids, text, count = _said(claim, lane)
+        figures = Figures(_prompt_tokens(claim, lane), count)
         if claim.failures >= MAX_FAILURES:
             todo.events.append(LaneFailed(lane, _CRASHED, figures, at))
         elif lane in claim.stopped:
@@ -60,6 +60,8 @@ def plan(entry: Entry, claim: Claim, at: float) -> Plan:
                     strength=spec.strength,
                     prefix=spec.prefix,
                     shadows=spec.shadows,
+                    resume_text=text,
+                    resume_tokens=count,
                 )
             )
     return todo
@@ -78,10 +80,11 @@ def _spec(claim: Claim, lane: int) -> LaneSpec:
     return next(event.spec for event in claim.events if isinstance(event, LaneAdded) and event.lane == lane)
 
 
-def _tokens(claim: Claim, lane: int) -> tuple[int, ...]:
-    return tuple(
-        id_ for event in claim.events if isinstance(event, LaneToken) and event.lane == lane for id_ in event.ids
-    )
+def _said(claim: Claim, lane: int) -> tuple[tuple[int, ...], str, int]:
+    """What the log has of the answer: its ids, its text, and how many tokens it counts."""
+    said = [event for event in claim.events if isinstance(event, LaneToken) and event.lane == lane]
+    ids = tuple(id_ for event in said for id_ in event.ids)
+    return ids, "".join(event.text for event in said), said[-1].index + len(said[-1].ids) if said else 0
 
 
 def _prompt_tokens(claim: Claim, lane: int) -> int:

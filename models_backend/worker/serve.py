@@ -11,9 +11,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from models_backend.config import Settings
-from models_backend.text.engine import Engine
-from models_backend.text.open import open_engines
+from models_backend.engine import Engine
 
+from .engines import open_engines
 from .worker import Worker
 
 

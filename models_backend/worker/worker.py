@@ -9,17 +9,17 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from models_backend.config import Settings
+from models_backend.engine import Engine
 from models_backend.protocol.events import Error, Figures, LaneEvent, LaneFailed
 from models_backend.protocol.log import STOPS
 from models_backend.protocol.workers import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS, Heartbeat, ModelInfo
-from models_backend.text.engine import Engine
 
 from .bus import Entry, Fenced, Gap, Gone, WorkerBus
 from .engine_thread import EngineThread, Events
@@ -31,16 +31,19 @@ BROKEN = (RedisError, OSError)
 
 
 class Worker:
-    def __init__(self, settings: Settings, engines: dict[str, Engine], redis: Redis, name: str) -> None:
+    def __init__(self, settings: Settings, engines: Mapping[str, Engine], redis: Redis, name: str) -> None:
         self.name = name
-        self.engines = engines
+        self.engines = list(engines.values())
         self.host = socket.gethostname()
-        self.bus = WorkerBus(redis, name, list(engines))
-        self.base_of = {model.id: base for base, engine in engines.items() for model in engine.models()}
+        self.bus = WorkerBus(redis, name, [])
+        self.base_of: dict[str, str] = {}  # by model; engines find and lose models while they run
+        self.engine_of: dict[str, Engine] = {}  # by base
+        self._know_models()
         self.parts: dict[tuple[str, int], Part] = {}  # by run and lane
-        preload = self.base_of.get(settings.model)
-        self.thread = EngineThread(engines, preload, self._deliver, self._models_changed, self._died)
-        self.default = preload
+        self.default = self.engine_of.get(self.base_of.get(settings.model, ""))
+        if self.default is None and settings.engine == "remote":
+            self.default = next(iter(self.engines), None)
+        self.thread = EngineThread(self.engines, self.default, self._deliver, self._models_changed, self._died)
         self.engine_kind = settings.engine
         self.started_at = time.time()
         self._dirty = asyncio.Event()  # something to publish
@@ -77,6 +80,8 @@ class Worker:
     async def _leave(self) -> None:
         self.thread.close()
         await asyncio.to_thread(self.thread.join)
+        for engine in self.engines:
+            engine.close()
         await asyncio.sleep(0)  # let the last step's events arrive
         with contextlib.suppress(*BROKEN):
             await self._write_all()
@@ -151,8 +156,8 @@ class Worker:
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _beat_once(self) -> None:
-        engines = self.engines.values()
-        default = self.engines.get(self.default or "")
+        engines, default = self.engines, self.default
+        trouble = "; ".join(engine.trouble for engine in engines if engine.trouble)
         await self.bus.beat(
             Heartbeat(
                 worker=self.name,
@@ -161,34 +166,38 @@ class Worker:
                 device=default.device if default is not None else "",
                 engine=self.engine_kind,
                 models=tuple(self.base_of),
-                ready=default is not None and default.loaded,
+                ready=default is not None and default.loaded and not default.trouble,
                 running=sum(engine.running for engine in engines),
                 waiting=sum(engine.waiting for engine in engines),
                 slots=self._slots,
                 started_at=self.started_at,
                 at=time.time(),
-                note=self.thread.note,
+                note=self.thread.note or trouble,
             )
         )
 
     async def _announce(self) -> None:
         await self._models.wait()
         self._models.clear()
+        self._know_models()
+        await self.bus.open_queues()
         await self.bus.publish_models(self._infos(), self.host)
         await self._beat_once()
 
+    def _know_models(self) -> None:
+        served = [(model, engine) for engine in self.engines for model in engine.models()]
+        self.base_of = {model.id: model.queue for model, _ in served}
+        self.engine_of = {model.queue: engine for model, engine in served}
+        self.bus.serve(list(self.engine_of))
+
     def _infos(self) -> list[ModelInfo]:
-        return [
-            msgspec.structs.replace(model, host=self.host)
-            for engine in self.engines.values()
-            for model in engine.models()
-        ]
+        return [msgspec.structs.replace(model, host=self.host) for engine in self.engines for model in engine.models()]
 
     # claim -----------------------------------------------------------------------------------------------------
 
     @property
     def _slots(self) -> int:
-        return sum(engine.slots for engine in self.engines.values())
+        return sum(engine.slots for engine in self.engines)
 
     async def _take(self) -> None:
         if len(self.parts) >= self._slots:
@@ -228,7 +237,7 @@ class Worker:
                 error = Error("model_not_found", f"No worker serves the model {request.model!r} any more.", "model")
                 self._receive([(entry.run, LaneFailed(request.lane, error, Figures(), time.time() * 1000))])
         if served:
-            self.thread.submit(entry.base, served)
+            self.thread.submit(self.engine_of[entry.base], served)
 
     # publish ---------------------------------------------------------------------------------------------------
 

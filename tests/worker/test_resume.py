@@ -70,3 +70,10 @@ def test_parameters_out_of_bounds_fail_their_lane_alone():
     assert [event.error.code for event in todo.events] == ["invalid_value"]
     assert "temperature" in todo.events[0].error.message
     assert [request.lane for request in todo.requests] == [1]
+
+
+def test_an_answer_without_ids_goes_on_after_its_text_and_count():
+    events = [started(0), LaneToken(0, 2, (), "a b", 0), LaneToken(0, 5, (), " c d e", 0)]
+    first, second = plan(entry(), claim(attempt=2, failures=1, events=events), 0).requests
+    assert (first.resume, first.resume_text, first.resume_tokens) == ((), "a b c d e", 5)
+    assert (second.resume_text, second.resume_tokens) == ("", 0)
