@@ -3,7 +3,7 @@
 Torch-free, so that the loop above it can be tested, and the web's tests can run it, without a model library.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,13 +11,49 @@ from models_backend.engine import EngineError as EngineError
 from models_backend.engine import Note as Note
 from models_backend.engine import Request as Request
 from models_backend.protocol.events import Error
-from models_backend.protocol.params import Used
+from models_backend.protocol.params import Constraint, Used
 from models_backend.protocol.runs import Prompt
 from models_backend.protocol.workers import Proof
 
 
 class OutOfMemory(Exception):
     """The device has no memory for this forward pass; a smaller one may fit."""
+
+
+class Form(Protocol):
+    """What one answer must look like. Its replies are functions of the ids alone, however it was asked before."""
+
+    def allowed(self, ids: Sequence[int]) -> bytes:
+        """One bit for each id, the lowest first: 1 where it may follow `ids`. Ids beyond the last bit may not.
+
+        The ids that end an answer are among them where `ids` are complete. Raises EngineError as `complete` does, and
+        code `constraint_too_costly` where following it further takes more than is allowed.
+        """
+        ...
+
+    def complete(self, ids: Sequence[int]) -> bool:
+        """`ids` are all that is asked for, and nothing may follow. Raises EngineError where they break the form."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the draws of one row obey besides numbers; made once for the row (rules.py).
+
+    `ends` are the ids that end the answer. `biases` are added to logits: ids and as many numbers. `banned` are ids that
+    are never drawn; `banned_after` tells, for the id just before, what is not drawn behind which ids: (ids, id).
+    `seen` are the ids of the prompt, each once, where a penalty asks for them.
+    """
+
+    ends: frozenset[int] = frozenset()
+    biases: tuple[Sequence[int], Sequence[float]] = ((), ())
+    banned: Sequence[int] = ()
+    banned_after: Mapping[int, Sequence[tuple[Sequence[int], int]]] = field(default_factory=dict)
+    seen: Sequence[int] = ()
+    form: Form | None = None
+
+
+FREE = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +66,7 @@ class Draw:
     used: Used
     prompt: Sequence[int]
     answer: Sequence[int]
+    rules: Rules = FREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +145,14 @@ class Dialect(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without special tokens; bytes that are no character yet show as U+FFFD at the end."""
+        ...
+
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        """The ids that write `word`, with and without a space before it; none where it has no text."""
+        ...
+
+    def form(self, constraint: Constraint) -> Form:
+        """A new follower of `constraint`. Raises EngineError, code `invalid_constraint`, with the reason."""
         ...
 
 
