@@ -4,7 +4,7 @@ Knows sources, checksums and folders. Knows nothing about torch: a GGUF is conve
 command passes in.
 """
 
-from models_backend.registry.entries import Entry, find, models
+from models_backend.registry.entries import Entry, find, models, stamp
 from models_backend.registry.errors import (
     BadId,
     ChecksumMismatch,
@@ -26,4 +26,5 @@ __all__ = [
     "UnknownModel",
     "find",
     "models",
+    "stamp",
 ]

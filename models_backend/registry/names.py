@@ -14,17 +14,21 @@ WORD = r"(?!.*(?:\.\.|--))[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 NAME = re.compile(WORD)
 BASE = re.compile(rf"{WORD}(?:/{WORD})?")
 FINE_TUNED = "ft:"
+CHECKPOINT = re.compile(r"step-(0|[1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelId:
-    """A checked id: a base, or a base with the name of an adapter."""
+    """A checked id: a base, or a base with the name of an adapter, or with that and one of its checkpoints."""
 
     base: str
     adapter: str | None = None
+    checkpoint: str | None = None
 
     def __str__(self) -> str:
-        return self.base if self.adapter is None else f"{FINE_TUNED}{self.base}:{self.adapter}"
+        if self.adapter is None:
+            return self.base
+        return ":".join([f"{FINE_TUNED}{self.base}", self.adapter, *([self.checkpoint] if self.checkpoint else [])])
 
     @property
     def on_hub(self) -> bool:
@@ -39,12 +43,13 @@ class ModelId:
 def parse(text: str) -> ModelId:
     """Check an id as a client wrote it. Raises BadId."""
     if text.startswith(FINE_TUNED):
-        base, _, name = text[len(FINE_TUNED) :].rpartition(":")
-        if BASE.fullmatch(base) and NAME.fullmatch(name):
-            return ModelId(base, name)
+        base, _, rest = text[len(FINE_TUNED) :].partition(":")
+        name, colon, step = rest.partition(":")
+        if BASE.fullmatch(base) and NAME.fullmatch(name) and (not colon or CHECKPOINT.fullmatch(step)):
+            return ModelId(base, name, step or None)
     elif BASE.fullmatch(text):
         return ModelId(text)
     raise BadId(
-        f"{text[:100]!a} is not a model id. Ids look like smollm2-135m-instruct, owner/name (on the hub) or "
-        "ft:smollm2-135m-instruct:tickets."
+        f"{text[:100]!a} is not a model id. Ids look like smollm2-135m-instruct, owner/name (on the hub), "
+        "ft:smollm2-135m-instruct:tickets, or ft:smollm2-135m-instruct:tickets:step-120 for a checkpoint."
     )

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from .adapter_file import refuse
 from .adapter_weights import AdapterWeights, Change
 from .contract import EngineError
+from .strength import DORA
 
 Rows = slice | Tensor
 
@@ -104,14 +105,11 @@ class LoraLayer(nn.Module):
 
     def _regain(self, y: Tensor, gain: Tensor, factor: Tensor | None) -> None:
         if factor is not None:
-            raise EngineError("strength_refused", UNSCALABLE)
+            raise EngineError("strength_refused", DORA)
         if self.bias is None:
             y *= gain
         else:
             y.sub_(self.bias).mul_(gain).add_(self.bias)
-
-
-UNSCALABLE = "It is a DoRA adapter: beside its deltas it sets the lengths of the base's weights, which does not scale."
 
 
 @torch.inference_mode()
