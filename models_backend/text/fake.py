@@ -3,24 +3,30 @@
 Answers are a function of (prompt, model, seed, place in the answer). `ft:fake-base:shout` says what the base would, but
 loudly. Marks in the prompt make trouble on purpose: `[[crash]]` ends the process when the row starts, `[[fail]]` fails
 the row after a few tokens, `[[long]]` answers until max_tokens.
+
+It also has an opinion of every token: a small distribution that depends on what stands before it, and in which capitals
+are less likely for the base. All figures follow from it as a real model's would.
 """
 
+import math
 import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from models_backend.protocol.events import Error
 from models_backend.protocol.runs import Completion, Prompt
 from models_backend.protocol.workers import ModelInfo, Proof
 
-from .contract import Backend, Feed, Note, Outcome
+from .contract import Backend, Feed, Note, Outcome, Seen
 
 BASE = "fake-base"
 SHOUT = "ft:fake-base:shout"
 CONTEXT = 32_768
 FAIL_AFTER = 3  # tokens
+OPINIONS = 24  # tokens that can follow, as far as the figures know
 
 _WORDS = re.findall(
     r"\w+",
@@ -36,6 +42,7 @@ _LOUD = [piece.upper() for piece in _PIECES]
 _TEXT = [*_PIECES, *_LOUD]
 _FIRST = 257  # id of the first word; the ids below are bytes, so an emoji takes several and is cut at every step
 _WORD_ID = {text: _FIRST + i for i, text in reversed(list(enumerate(_TEXT)))}
+_RANKS = (1, 1, 1, 2, 1, 1, 3, 1, 2, 5)  # of what is said, mostly the first
 _SHA = sha256("\n".join(_TEXT).encode()).hexdigest()
 
 INFOS = (
@@ -88,7 +95,12 @@ class FakeRunner:
     """Remembers the ids fed to each slot and follows a script that is drawn from their digest."""
 
     device = "fake"
+    precision = "words"
     context = CONTEXT
+    vocabulary = _FIRST + len(_TEXT)
+    copies = True
+    cache_slots = 2
+    tokens: int | None = None
     chunk: int | None = 1024
 
     def __init__(self, slots: int, delay: float = 0.0) -> None:
@@ -101,46 +113,112 @@ class FakeRunner:
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
         if self._delay:
             time.sleep(self._delay)
-        return [self._one(feed) for feed in feeds]
+        for feed in feeds:
+            self._fed.setdefault(feed.slot, [])[feed.start :] = feed.tokens
+        made = []
+        for place, feed in enumerate(feeds):
+            shadows = [one for one in feeds if one.shadows == place]
+            made.append(self._one(feed, shadows) if feed.shadows is None else Outcome())
+        return made
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        self._fed[target] = self._fed.get(source, [])[:length]
 
     def release(self, slot: int) -> None:
-        self._fed.pop(slot, None)
         self._scripts.pop(slot, None)
 
-    def _one(self, feed: Feed) -> Outcome:
-        ids = self._fed.setdefault(feed.slot, [])
-        ids[feed.start :] = feed.tokens
+    def _one(self, feed: Feed, shadows: Sequence[Feed]) -> Outcome:
+        ids = self._fed[feed.slot]
+        models = [feed, *shadows]
+        scored: list[Seen] = []
+        if feed.score is not None:
+            first = len(ids) - feed.wanted + 1
+            for place, target in enumerate(feed.score.targets, first):
+                scored.append(_seen(ids[:place], target, models, feed.score.top))
         if feed.draw is None:
-            return Outcome()
-        script = self._scripts.get(feed.slot)
-        if script is None:
-            script = Script(self._dialect.decode(feed.draw.prompt), feed)
-            self._scripts[feed.slot] = script
+            return Outcome(scored=scored)
         if ids != [*feed.draw.prompt, *feed.draw.answer]:
             return Outcome(error=Error("engine_error", "The ids fed are not the prompt and the answer so far."))
-        place = len(feed.draw.answer)
-        if script.fails and place >= FAIL_AFTER:
+        script = self._scripts.get(feed.slot)
+        if script is None:
+            script = self._scripts[feed.slot] = Script(self._dialect.decode(feed.draw.prompt), feed)
+        if script.fails and len(feed.draw.answer) >= FAIL_AFTER:
             return Outcome(error=Error("engine_error", "The prompt asked this answer to fail."))
-        return Outcome(token=script.token(place))
+        token = script.token(feed.draw.answer)
+        top = feed.draw.used.top_logprobs
+        seen = None if top is None and not shadows else _seen(ids, token, models, top or 0)
+        return Outcome(token=token, seen=seen, scored=scored)
+
+
+def _loud(feed: Feed) -> bool:
+    return feed.adapter is not None and feed.strength > 0
+
+
+def _seen(before: Sequence[int], token: int, models: Sequence[Feed], top: int) -> Seen:
+    """What the models of some feeds think of `token` behind the ids `before`."""
+    opinions = [_opinion(before, token, _loud(feed)) for feed in models]
+    first, *others = [
+        Seen(
+            token,
+            opinion[token],
+            1 + list(opinion).index(token),
+            -sum(math.exp(value) * value for value in opinion.values()),
+            tuple(opinion.items())[:top],
+            _distance(opinions[0], opinion),
+            _distance(opinion, opinions[0]),
+        )
+        for opinion in opinions
+    ]
+    return replace(first, shades=tuple(others))
+
+
+def _opinion(before: Sequence[int], token: int, loud: bool) -> dict[int, float]:
+    """Log-probabilities of the tokens that can follow, the likeliest first. `token` is among them."""
+    digest = sha256(f"{len(before)} {list(before[-8:])}".encode()).digest()
+    others = (_FIRST + (digest[0] + 5 * i) % len(_TEXT) for i in range(OPINIONS))
+    order = [other for other in others if other != token][: OPINIONS - 1]
+    unlike = token >= _FIRST and (token >= _FIRST + len(_PIECES)) != loud
+    order.insert(_RANKS[digest[1] % len(_RANKS)] - 1 + (3 if unlike else 0), token)
+    fall = math.log(0.3 + digest[2] / 512)
+    total = math.log(sum(math.exp(fall * rank) for rank in range(len(order))))
+    return {id_: fall * rank - total for rank, id_ in enumerate(order)}
+
+
+def _distance(one: dict[int, float], other: dict[int, float]) -> float:
+    """KL(one || other), which know the same tokens."""
+    return max(0.0, sum(math.exp(value) * (value - other[id_]) for id_, value in one.items()))
 
 
 class Script:
-    """All the tokens of one answer, written as far as they have been asked for."""
+    """All the tokens of one answer, written as far as they have been asked for.
+
+    Where the answer is not what was written, a new script goes on from there, which depends on what was said instead.
+    """
 
     def __init__(self, prompt: str, feed: Feed) -> None:
         if "[[crash]]" in prompt:
             os.abort()
         assert feed.draw is not None
         used = feed.draw.used
-        seed = used.seed if used.temperature > 0 else "greedy"
+        seed = used.seed if used.temperature else "greedy"
         self.fails = "[[fail]]" in prompt
-        self._loud = feed.adapter is not None
+        self._loud = _loud(feed)
         self._key = f"{seed}\n{prompt}"
         self._words = 0
         self._ids: list[int] = []
+        self._said = 0  # ids of the answer that were held against the script
         self._length = None if "[[long]]" in prompt else 20 + self._draw("length") % 40
 
-    def token(self, place: int) -> int:
+    def token(self, answer: Sequence[int]) -> int:
+        """What follows `answer`, which is the one of the last call or longer."""
+        for place in range(self._said, len(answer)):
+            if self._at(place) != answer[place]:
+                self._ids[place:] = [answer[place]]
+                self._key += f"\n{place} {answer[place]}"
+            self._said = place + 1
+        return self._at(len(answer))
+
+    def _at(self, place: int) -> int:
         while len(self._ids) <= place:
             self._ids += self._next()
             self._words += 1
