@@ -3,8 +3,10 @@
 Every runner takes adapters in this form, whatever it is made of. LoRA: arXiv 2106.09685; DoRA: arXiv 2402.09353.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -68,6 +70,19 @@ class AdapterWeights:
         return all(change.magnitude is None and change.gain is None for change in self.changes.values())
 
 
+class Prepared(Protocol):
+    """What a runner has made of an adapter to take it in quickly: its own form, or AdapterWeights again."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes once it is attached."""
+        ...
+
+
 def read(name: str, file: AdapterFile) -> AdapterWeights:
     """The weights of a checked file, to be called `name`. Raises EngineError, code `adapter_refused`.
 
@@ -86,6 +101,59 @@ def read(name: str, file: AdapterFile) -> AdapterWeights:
     if not any(bool(change.up.any()) for change in changes.values()):
         raise refuse("it changes nothing: its weights are all zero, as before training.")
     return AdapterWeights(name, changes, sha256(view).hexdigest(), file.tied)
+
+
+def fit(path: str, change: Change, sizes: tuple[int, int], stored: Callable[[], Tensor], turned: bool) -> Change:
+    """`change` held against the base's matrix of `sizes` (in, out); DoRA's gains worked out.
+
+    `stored` gives the matrix, [out, in] or, if `turned`, [in, out]; it is asked only where it is needed. Raises
+    EngineError, code `adapter_refused`.
+    """
+    found = (change.down.shape[0], change.up.shape[1])
+    if found != sizes:
+        raise refuse(f"its weights for {path} are for {list(found)} inputs and outputs; this base has {list(sizes)}.")
+    if change.copy is not None and not _same(change.copy, stored()):
+        raise refuse(
+            f"it brings its own {path}, other than the base's: only the low-rank part of an adapter is applied."
+        )
+    if change.magnitude is None:
+        return Change(change.down, change.up, change.embedding)
+    matrix = stored().T if turned else stored()
+    gain = change.magnitude.to(matrix.device) / _lengths(matrix, change)
+    return Change(change.down, change.up.to(matrix.device) * gain, change.embedding, gain=gain)
+
+
+def _lengths(matrix: Tensor, change: Change) -> Tensor:
+    """[out]: how long each output's weights are once the deltas are in. `matrix` is [out, in]."""
+    down, up = change.down.to(matrix.device), change.up.to(matrix.device)
+    blocks = [  # in blocks, for the sum of a vocabulary's matrix and its delta would take as much memory again
+        torch.linalg.vector_norm(matrix[i : i + _BLOCK].float() + (down @ up[:, i : i + _BLOCK]).T, dim=1)
+        for i in range(0, matrix.shape[0], _BLOCK)
+    ]
+    return torch.cat(blocks)
+
+
+def _same(copy: Tensor, stored: Tensor) -> bool:
+    """Whether `copy` is the base's matrix, as exactly as the coarser of the two types tells."""
+    if copy.shape != stored.shape:
+        return False
+    there = copy.to(stored.device)
+    return torch.equal(there.to(stored.dtype), stored) or torch.equal(stored.to(there.dtype), there)
+
+
+def check_tie(first: Change | None, second: Change | None) -> None:
+    """Raise EngineError unless the changes of two tied matrices, the embedding's and the head's, are one change.
+
+    `first` is the embedding's [vocabulary, rank] [rank, hidden], `second` the head's, the other way round.
+    """
+    if first is None and second is None:
+        return
+    if first is None or second is None:
+        raise refuse("its embedding and its lm_head are tied (ensure_weight_tying), but it holds only one of them.")
+    for i in range(0, first.down.shape[0], _BLOCK):  # halves may differ by the scale, so their products are compared
+        one, other = first.down[i : i + _BLOCK] @ first.up, (second.down @ second.up[:, i : i + _BLOCK]).T
+        if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-4, atol=1e-6):
+            raise refuse("its embedding and its lm_head are tied (ensure_weight_tying), but it changes them apart.")
 
 
 def _change(path: str, module: Module, data: memoryview) -> Change:
@@ -108,4 +176,5 @@ def _change(path: str, module: Module, data: memoryview) -> Change:
     )
 
 
+_BLOCK = 1024  # rows of a matrix taken together
 _TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -15,7 +15,7 @@ from torch.nn.functional import embedding
 from transformers.pytorch_utils import Conv1D
 
 from .adapter_file import refuse
-from .adapter_weights import AdapterWeights, Change
+from .adapter_weights import AdapterWeights, Change, check_tie, fit
 from .contract import EngineError
 from .strength import DORA
 
@@ -26,13 +26,20 @@ class Riders:
     """Which rows of the running pass carry which adapter. One object, shared by all the layers of a model."""
 
     def __init__(self) -> None:
+        self.names: set[str] = set()  # of the adapters that are attached
         self.rows = 0
         self.carried: list[tuple[str, Rows, Tensor | None]] = []
 
     def set(
         self, adapters: Sequence[str | None], device: torch.device, strengths: Sequence[float] | None = None
     ) -> None:
-        """`adapters[i]` is the adapter of row i, which counts `strengths[i]` times; 1 if they are not given."""
+        """`adapters[i]` is the adapter of row i, which counts `strengths[i]` times; 1 if they are not given.
+
+        Raises EngineError for a name that is not attached: its row would answer as the base, and nobody would see it.
+        """
+        unknown = {name for name in adapters if name is not None} - self.names
+        if unknown:
+            raise EngineError("model_not_found", f"The adapter {min(unknown)} is not in memory.")
         self.rows = len(adapters)
         self.carried = []
         powers = strengths if strengths is not None else [1.0] * len(adapters)
@@ -128,10 +135,12 @@ def attach(model: nn.Module, riders: Riders, weights: AdapterWeights) -> None:
     """Bring prepared `weights` over `model`. Quick: no tensor is copied."""
     for path, change in weights.changes.items():
         _wrap(model, path, riders).put(weights.name, change)
+    riders.names.add(weights.name)
 
 
-def detach(model: nn.Module, name: str) -> None:
+def detach(model: nn.Module, riders: Riders, name: str) -> None:
     """Forget an adapter; nothing happens if there is none of that name."""
+    riders.names.discard(name)
     for module in model.modules():
         if isinstance(module, LoraLayer):
             module.take(name)
@@ -148,51 +157,22 @@ def _module(model: nn.Module, path: str) -> Any:
 def _fit(path: str, module: Any, change: Change) -> Change:
     """`change` in the precision of `module`, after looking whether it fits."""
     if change.embedding and isinstance(module, nn.Embedding):
-        sizes, matrix = (module.num_embeddings, module.embedding_dim), module.weight.T
+        turned = True
     elif not change.embedding and isinstance(module, nn.Linear):
-        sizes, matrix = (module.in_features, module.out_features), module.weight
+        turned = False
     elif not change.embedding and isinstance(module, Conv1D):
-        sizes, matrix = (module.nx, module.nf), module.weight.T
+        turned = True
     else:
         kind = "an embedding table" if change.embedding else "a linear layer"
         raise refuse(f"it changes {path} as {kind}, but in this base that is a {type(module).__name__}.")
-    found = (change.down.shape[0], change.up.shape[1])
-    if found != sizes:
-        raise refuse(f"its weights for {path} are for {list(found)} inputs and outputs; this base has {list(sizes)}.")
-    if change.copy is not None and not _same(change.copy, module.weight):
-        raise refuse(
-            f"it brings its own {path}, other than the base's: only the low-rank part of an adapter is applied."
-        )
-    up, gain, like = change.up, None, module.weight
-    if change.magnitude is not None:
-        gain = change.magnitude.to(like.device) / _lengths(matrix, change)
-        up = up.to(like.device) * gain
-        gain = gain.to(like)
+    sizes = module.weight.shape if turned else (module.weight.shape[1], module.weight.shape[0])
+    fitted = fit(path, change, tuple(sizes), lambda: module.weight, turned)
+    up, like = fitted.up, module.weight
     scale = getattr(module, "embed_scale", None)  # Gemma's tables multiply what they give by it
     if scale is not None:
         up = up * torch.as_tensor(scale).to(up)
-    return Change(change.down.to(like), up.to(like), change.embedding, gain=gain)
-
-
-def _lengths(matrix: Tensor, change: Change) -> Tensor:
-    """[out]: how long each output's weights are once the deltas are in. `matrix` is [out, in]."""
-    down, up = change.down.to(matrix.device), change.up.to(matrix.device)
-    blocks = [  # in blocks, for the sum of a vocabulary's matrix and its delta would take as much memory again
-        torch.linalg.vector_norm(matrix[i : i + _BLOCK].float() + (down @ up[:, i : i + _BLOCK]).T, dim=1)
-        for i in range(0, matrix.shape[0], _BLOCK)
-    ]
-    return torch.cat(blocks)
-
-
-_BLOCK = 1024
-
-
-def _same(copy: Tensor, weight: Tensor) -> bool:
-    """Whether `copy` is the base's matrix, as exactly as the coarser of the two types tells."""
-    if copy.shape != weight.shape:
-        return False
-    there = copy.to(weight.device)
-    return torch.equal(there.to(weight.dtype), weight) or torch.equal(weight.to(there.dtype), there)
+    gain = None if fitted.gain is None else fitted.gain.to(like)
+    return Change(fitted.down.to(like), up.to(like), change.embedding, gain=gain)
 
 
 def _check_ties(model: nn.Module, weights: AdapterWeights) -> None:
@@ -202,15 +182,7 @@ def _check_ties(model: nn.Module, weights: AdapterWeights) -> None:
     if table is None or head is None or table.weight is not head.weight:
         return
     names = {id(module): path for path, module in model.named_modules()}
-    first, second = (weights.changes.get(names[id(module)]) for module in (table, head))
-    if first is None and second is None:
-        return
-    if first is None or second is None:
-        raise refuse("its embedding and its lm_head are tied (ensure_weight_tying), but it holds only one of them.")
-    for i in range(0, first.down.shape[0], _BLOCK):  # halves may differ by the scale, so their products are compared
-        one, other = first.down[i : i + _BLOCK] @ first.up, (second.down @ second.up[:, i : i + _BLOCK]).T
-        if one.shape != other.shape or not torch.allclose(one, other, rtol=1e-4, atol=1e-6):
-            raise refuse("its embedding and its lm_head are tied (ensure_weight_tying), but it changes them apart.")
+    check_tie(*(weights.changes.get(names[id(module)]) for module in (table, head)))
 
 
 def _wrap(model: nn.Module, path: str, riders: Riders) -> LoraLayer:

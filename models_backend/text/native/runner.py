@@ -1,0 +1,186 @@
+"""A text/runner.TorchRunner over the compiled step: feeds in, logits out, adapters by name."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models_backend.text import draw
+from models_backend.text.adapter_weights import AdapterWeights
+from models_backend.text.contract import EngineError, Feed, Outcome
+from models_backend.text.strength import DORA
+
+from .adapters import PackedAdapter, pack_adapter
+from .dot import BLOCK, LANES
+from .step import BITS, BLOCKS, GROUPS, HEAD, LINE, RANK, REGIONS, SITE, SITES, Model, Room, Rows
+from .team import Team
+
+CHUNK = 64  # ids of prompts in one pass beside running rows: some 50 ms
+ROWS = 256  # of one compiled pass; more are run one pass after the other
+PROBES = 4  # slots behind the others for `probe`
+
+
+class NativeRunner:
+    """Rows never mix: a row's logits have the same bits alone, in any batch, in a prompt and decoded one by one."""
+
+    device = "cpu"
+    copies = True
+    chunk: int | None = CHUNK
+
+    def __init__(self, model: Model, tied: bool, slots: int, context: int, memory: int, threads: int) -> None:
+        """Keys and values take at most `memory` bytes: fewer `slots` first, then a shorter `context` (tokens)."""
+        self.model = model
+        self.layers = len(model.matrices) - 1
+        self.vocabulary = int(model.matrices[self.layers, HEAD, GROUPS]) * LANES
+        self.hidden = int(model.matrices[self.layers, HEAD, BLOCKS]) * BLOCK
+        self.precision = _describe(model)
+        self._tied = tied
+        self._size = 2 * model.cos.shape[1]
+        self.slots, self.context = self._fit(slots, context, memory)
+        self._adapters: dict[str, PackedAdapter] = {}
+        self._places: dict[str, int] = {}  # rows of the table of adapters
+        self._room = self._furnish()
+        self._team = Team(1, REGIONS * self.layers + 3)
+        self.use_threads(threads)
+
+    @property
+    def threads(self) -> int:
+        return self._team.size
+
+    def use_threads(self, count: int) -> None:
+        """Compute with so many threads from the next pass on."""
+        self._team.close()
+        self._team = Team(count, REGIONS * self.layers + 3)
+        each = self.model.heads // self.model.kv_heads
+        length = -(-self.context // LANES) * LANES
+        self._room = self._room._replace(scores=np.zeros((count, each, length), np.float32))
+
+    def logits(self, feeds: Sequence[Feed]) -> Tensor:
+        """[sum of feed.wanted, vocabulary]: what follows each feed's last `wanted` ids, in the order of the feeds."""
+        tokens = np.concatenate([np.asarray(feed.tokens, np.int64) for feed in feeds])
+        if tokens.min() < 0 or tokens.max() >= self.vocabulary:
+            raise IndexError(f"the vocabulary has {self.vocabulary} tokens")
+        counts = [len(feed.tokens) for feed in feeds]
+        starts = np.repeat([feed.start for feed in feeds], counts)
+        ends = np.cumsum(counts)
+        firsts = np.repeat(ends - counts, counts)
+        places = starts + np.arange(len(tokens)) - firsts
+        if places.max() >= self.context:
+            raise IndexError(f"a row has at most {self.context} positions")
+        riding = [self._find(feed) for feed in feeds]
+        rows = Rows(
+            tokens=tokens,
+            slots=np.repeat(np.asarray([feed.slot for feed in feeds], np.int64), counts),
+            places=places.astype(np.int64),
+            wanted=np.concatenate([np.arange(end - feed.wanted, end) for end, feed in zip(ends, feeds, strict=True)]),
+            adapters=np.repeat(np.asarray(riding, np.int64), counts),
+            strengths=np.repeat(np.asarray([feed.strength for feed in feeds], np.float32), counts),
+        )
+        logits = np.empty((len(rows.wanted), self.vocabulary), np.float32)
+        for first in range(0, len(tokens), ROWS):
+            self._run(rows, logits, first, min(len(tokens), first + ROWS))
+        return torch.from_numpy(logits)
+
+    def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
+        return draw.forward(self, feeds)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make `target` hold what `source` holds at its first `length` positions."""
+        blocks = -(-length // LANES)
+        self._room.keys[target, :, :, :blocks] = self._room.keys[source, :, :, :blocks]
+        self._room.values[target, :, :, :length] = self._room.values[source, :, :, :length]
+
+    def release(self, slot: int) -> None:
+        """Nothing to do: what lies behind a row's own positions is never read, not even where it is no number."""
+
+    def probe(self, feeds: Sequence[Feed]) -> Tensor:
+        """`logits` with slots of their own, empty before and after: no row's state is read or changed."""
+        if len({feed.slot for feed in feeds}) > PROBES:
+            raise IndexError(f"a probe has at most {PROBES} slots")
+        order = {slot: self.slots + i for i, slot in enumerate(dict.fromkeys(feed.slot for feed in feeds))}
+        return self.logits([replace(feed, slot=order[feed.slot]) for feed in feeds])
+
+    # Adapters ------------------------------------------------------------------------------------------------------
+
+    def prepare(self, weights: AdapterWeights) -> PackedAdapter:
+        """All that is slow about an adapter; may run beside a pass. Raises EngineError, code `adapter_refused`."""
+        return pack_adapter(self.model, weights, self._tied)
+
+    def attach(self, adapter: PackedAdapter) -> None:
+        """Take in what `prepare` returned, between two passes."""
+        self._adapters[adapter.name] = adapter
+        taken = {place for name, place in self._places.items() if name != adapter.name}
+        place = self._places.setdefault(adapter.name, next(i for i in range(len(taken) + 1) if i not in taken))
+        tables = self._room.adapters
+        if place >= len(tables):
+            more = np.zeros((2 * place + 1, *tables.shape[1:]), np.int64)
+            more[: len(tables)] = tables
+            self._room = self._room._replace(adapters=more)
+        self._room.adapters[place] = adapter.table
+
+    def detach(self, name: str) -> None:
+        """Forget an adapter, between two passes; no row carries it."""
+        self._adapters.pop(name, None)
+        self._places.pop(name, None)
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _find(self, feed: Feed) -> int:
+        """The adapter's row in the table; -1 for the base, and at strength 0, which is the base bit by bit."""
+        if feed.adapter is None:
+            return -1
+        if feed.adapter not in self._places:
+            raise EngineError("adapter_missing", f"{feed.adapter} is not in memory.")
+        if feed.strength != 1 and not self._adapters[feed.adapter].scalable:
+            raise EngineError("strength_refused", DORA)
+        return -1 if feed.strength == 0 else self._places[feed.adapter]
+
+    def _run(self, rows: Rows, logits: np.ndarray, first: int, last: int) -> None:
+        """Rows `first` to `last` in one compiled pass."""
+        begin, end = np.searchsorted(rows.wanted, [first, last])
+        part = Rows(
+            rows.tokens[first:last],
+            rows.slots[first:last],
+            rows.places[first:last],
+            rows.wanted[begin:end] - first,
+            rows.adapters[first:last],
+            rows.strengths[first:last],
+        )
+        needed = max((int(a.table[..., RANK].max()) for a in self._adapters.values()), default=0)
+        if needed > self._room.ranks.shape[1]:
+            self._room = self._room._replace(ranks=np.zeros((ROWS, needed), np.float32))
+        self._team.run(self.model, part, self._room, logits[begin:end])
+
+    def _fit(self, slots: int, context: int, memory: int) -> tuple[int, int]:
+        per_token = 2 * 2 * self.layers * self.model.kv_heads * self._size
+        slots = max(1, min(slots, memory // (per_token * context) - PROBES))
+        return slots, max(64, min(context, memory // (per_token * (1 + PROBES))))
+
+    def _furnish(self) -> Room:
+        """Keys and values are only promised here: the system gives a page when it is first written to."""
+        matrices, model = self.model.matrices, self.model
+        inputs = int(matrices[:, :, BLOCKS].max()) * BLOCK
+        wide = int(matrices[: self.layers, :, GROUPS].max()) * LANES
+        blocks = -(-self.context // LANES)
+        heads = (self.slots + PROBES, self.layers, model.kv_heads)
+        return Room(
+            keys=np.empty((*heads, blocks, self._size, LANES), np.uint16),
+            values=np.empty((*heads, blocks * LANES, self._size), np.uint16),
+            state=np.zeros((ROWS, self.hidden), np.float32),
+            normed=np.zeros((ROWS, inputs), np.float32),
+            small=np.zeros((ROWS, inputs), np.int8),
+            scales=np.zeros((ROWS, inputs // BLOCK, 2), np.float32),
+            wide=np.zeros((ROWS, wide), np.float32),
+            ranks=np.zeros((ROWS, 1), np.float32),
+            scores=np.zeros((1, model.heads // model.kv_heads, blocks * LANES), np.float32),
+            adapters=np.zeros((4, self.layers + 1, SITES, SITE), np.int64),
+            counters=np.zeros((1, 2, LINE), np.int64),
+        )
+
+
+def _describe(model: Model) -> str:
+    """Of the weights of the layers: `4-bit`, `8-bit`, or both."""
+    bits = sorted({int(one) for one in model.matrices[:-1, :, BITS].ravel()})
+    return " and ".join(f"{one}-bit" for one in bits)

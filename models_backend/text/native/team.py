@@ -1,0 +1,67 @@
+"""The threads that run a pass together. Between passes they sleep: a machine with other work to do loses nothing to them."""
+
+import threading
+from queue import SimpleQueue
+
+import numpy as np
+
+from .step import LINE, Model, Room, Rows, forward
+
+_Job = tuple[Model, Rows, Room, np.ndarray, "_Counters"]
+
+
+class Team:
+    """`size` threads, one of which is the caller's. Not for several callers at once."""
+
+    def __init__(self, size: int, regions: int) -> None:
+        self.size = size
+        self._regions = regions
+        self._counters: list[_Counters] = []
+        self._calls: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in range(size - 1)]
+        for number, call in enumerate(self._calls):
+            threading.Thread(
+                target=self._help, args=(number + 1, call), name=f"native-{number + 1}", daemon=True
+            ).start()
+
+    def run(self, model: Model, rows: Rows, room: Room, logits: np.ndarray) -> None:
+        """Fill `logits`. Returns when all is computed; a thread that slept through it looks in later, in vain."""
+        counters = self._fresh()
+        room = room._replace(counters=counters.values)
+        counters.inside = self.size - 1
+        for call in self._calls:
+            call.put((model, rows, room, logits, counters))
+        forward(model, rows, room, logits, 0, self.size)
+
+    def close(self) -> None:
+        """Let the other threads end."""
+        for call in self._calls:
+            call.put(None)
+        self._calls = []
+        self.size = 1
+
+    def _help(self, number: int, call: "SimpleQueue[_Job | None]") -> None:
+        size = self.size
+        while (job := call.get()) is not None:
+            *pass_, counters = job
+            forward(*pass_, number, size)
+            counters.leave()
+
+    def _fresh(self) -> "_Counters":
+        """Counters that no late thread looks at any more, all zero."""
+        counters = next((one for one in self._counters if not one.inside), None)
+        if counters is None:
+            counters = _Counters(self._regions)
+            self._counters.append(counters)
+        counters.values[:] = 0
+        return counters
+
+
+class _Counters:
+    def __init__(self, regions: int) -> None:
+        self.values = np.zeros((regions, 2, LINE), np.int64)
+        self.inside = 0  # threads that have yet to leave the pass
+        self._lock = threading.Lock()
+
+    def leave(self) -> None:
+        with self._lock:
+            self.inside -= 1
