@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from models_backend.protocol.params import Used
-from models_backend.text import sampler
+from models_backend.text import noise, sampler
 from models_backend.text.contract import Draw
 from models_backend.text.defaults import NEUTRAL
 
@@ -106,18 +106,18 @@ def test_draws_follow_the_exact_distribution(values: dict[str, object]) -> None:
 
 def test_noise_is_known_for_all_time() -> None:
     """The first numbers of the generator. If they change, a run that is continued after an update breaks in two."""
-    assert sampler.key(0, 0) == 0
-    assert sampler.key(1, 0) != sampler.key(0, 1)
-    reference = sampler._mix((sampler.key(42, 7) + 5 * 0x9E3779B97F4A7C15) & (2**64 - 1))
+    assert noise.key(0, 0) == 0
+    assert noise.key(1, 0) != noise.key(0, 1)
+    reference = noise.mix((noise.key(42, 7) + 5 * 0x9E3779B97F4A7C15) & (2**64 - 1))
     uniform = ((reference >> 12) + 0.5) * 2.0**-52
-    found = sampler.gumbel(torch.tensor([[sampler.key(42, 7)]]), torch.tensor([[5]]))
+    found = noise.gumbel(torch.tensor([[noise.key(42, 7)]]), torch.tensor([[5]]))
     assert float(found) == pytest.approx(-math.log(-math.log(uniform)), rel=1e-12)
     assert float(found) == pytest.approx(0.6143944382613401, rel=1e-12)
 
 
 def test_noise_of_neighbouring_places_and_seeds_is_unrelated() -> None:
     ids = torch.arange(4000)[None]
-    rows = torch.cat([sampler.gumbel(torch.tensor([[sampler.key(s, p)]]), ids) for s in range(4) for p in range(4)])
+    rows = torch.cat([noise.gumbel(torch.tensor([[noise.key(s, p)]]), ids) for s in range(4) for p in range(4)])
     off = torch.corrcoef(rows) - torch.eye(16, dtype=torch.float64)
     assert float(off.abs().max()) < 0.07  # 4.4 standard deviations at 4000 numbers
     assert float(rows.mean()) == pytest.approx(0.5772, abs=0.02)
