@@ -1,8 +1,9 @@
 """Keys and values of all rows, a slot each, behind the cache interface that transformers' attention layers call.
 
-Rows stand at different positions, join and leave at any step; nothing moves when they do. Memory grows with use, up
-to slots x context. The masks come from the model's own mask functions (causal, sliding window, chunked), asked with
-each row's own positions, so any standard decoder-only model works unmodified.
+Rows stand at different positions, join and leave at any step; nothing moves when they do. What a row leaves stays until
+its slot is written again, and can be copied. Memory grows with use, up to slots x context. The masks come from the
+model's own mask functions (causal, sliding window, chunked), asked with each row's own positions, so any standard
+decoder-only model works unmodified.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,6 +50,18 @@ class SlotCache:
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write [rows, heads, ids, size] of this pass and return all that the rows may attend to."""
         return self._store(self._keys, keys, layer), self._store(self._values, values, layer)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Make `target` hold what `source` holds at its first `length` positions.
+
+        Raises ValueError for what the slots cannot hold, and what the device raises when its memory is out.
+        """
+        if not (0 <= source < self.slots and 0 <= target < self.slots and 0 <= length <= self._room[1]):
+            raise ValueError(f"{length} positions cannot be copied from slot {source} to slot {target}")
+        self._grow(max(source, target) + 1, length)
+        for tensor in (*self._keys, *self._values):
+            if tensor is not None:
+                tensor[target, :, :length] = tensor[source, :, :length]
 
     def clear(self, slot: int) -> None:
         """Forget what is not finite: zero times NaN is NaN, even behind a mask."""
@@ -97,13 +110,13 @@ class SlotCache:
         return kept[:, :, : self._length].index_select(0, self._rows)
 
     def _grow(self, slots: int, length: int) -> None:
-        """Double what is too small and copy the old contents; without memory for both, nothing is lost."""
+        """Make room and copy the old contents, lengths by doubling; without memory for both, nothing is lost."""
         have_slots, have_length = self._room
         if slots <= have_slots and length <= have_length:
             return
         full = -(-self.context // BLOCK) * BLOCK
         room = (
-            have_slots if slots <= have_slots else min(self.slots, max(slots, 2 * have_slots)),
+            max(have_slots, slots),  # there are few, and each may be hundreds of megabytes
             have_length if length <= have_length else max(length, min(full, 2 * have_length)),
         )
         for tensors in (self._keys, self._values):
