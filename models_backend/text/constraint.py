@@ -116,8 +116,8 @@ class GrammarForm:
         if taken < len(fresh):
             raise EngineError(
                 "constraint_broken",
-                f"Token {len(self._ids)} of the answer, id {fresh[taken]}, is not allowed there by the constraint.",
-                "constraint",
+                f"prefix: id {fresh[taken]} at place {len(self._ids)} is not allowed there by the constraint.",
+                "prefix",
             )
 
 

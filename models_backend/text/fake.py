@@ -1,8 +1,9 @@
 """A model made of words, for tests and for work on the page: no torch, no weights, the same engine around it.
 
 Answers are a function of (prompt, model, seed, place in the answer). `ft:fake-base:shout` says what the base would, but
-loudly. Marks in the prompt make trouble on purpose: `[[crash]]` ends the process when the row starts, `[[fail]]` fails
-the row after a few tokens, `[[long]]` answers until max_tokens.
+loudly. Of the parameters it obeys those that end an answer, the seed, temperature 0 and a choice. Marks in the prompt
+make trouble on purpose: `[[crash]]` ends the process when the row starts, `[[fail]]` fails the row after a few tokens,
+`[[long]]` answers until max_tokens.
 
 It also has an opinion of every token: a small distribution that depends on what stands before it, and in which capitals
 are less likely for the base. All figures follow from it as a real model's would.
@@ -17,10 +18,12 @@ from dataclasses import replace
 from hashlib import sha256
 
 from models_backend.protocol.events import Error
+from models_backend.protocol.params import Choice, Constraint
 from models_backend.protocol.runs import Completion, Prompt
 from models_backend.protocol.workers import ModelInfo, Proof
 
-from .contract import Backend, Feed, Note, Outcome, Seen
+from .choice_form import ChoiceForm
+from .contract import Backend, EngineError, Feed, Form, Note, Outcome, Seen
 
 BASE = "fake-base"
 SHOUT = "ft:fake-base:shout"
@@ -45,6 +48,10 @@ _WORD_ID = {text: _FIRST + i for i, text in reversed(list(enumerate(_TEXT)))}
 _RANKS = (1, 1, 1, 2, 1, 1, 3, 1, 2, 5)  # of what is said, mostly the first
 _SHA = sha256("\n".join(_TEXT).encode()).hexdigest()
 
+_CANNOT = {
+    f"constraint.{kind}": "the fake model follows no constraint but a choice."
+    for kind in ("json_object", "json_schema", "regex", "grammar")
+}
 INFOS = (
     ModelInfo(
         id=BASE,
@@ -54,6 +61,7 @@ INFOS = (
         defaults={"temperature": 0.8},
         licence="Apache-2.0",
         sha256=_SHA,
+        cannot=_CANNOT,
     ),
     ModelInfo(
         id=SHOUT,
@@ -64,6 +72,7 @@ INFOS = (
         defaults={"temperature": 0.8},
         licence="Apache-2.0",
         sha256=sha256(b"shout").hexdigest(),
+        cannot=_CANNOT,
     ),
 )
 
@@ -82,6 +91,14 @@ class FakeDialect:
     def decode(self, ids: Sequence[int]) -> str:
         raw = [_TEXT[i - _FIRST].encode() if i >= _FIRST else bytes([i]) for i in ids if i != _EOS]
         return b"".join(raw).decode(errors="replace")
+
+    def spellings(self, word: str) -> list[tuple[int, ...]]:
+        return [tuple(self._ids(word)), tuple(self._ids(f" {word}"))]
+
+    def form(self, constraint: Constraint) -> Form:
+        if not isinstance(constraint, Choice):
+            raise EngineError("invalid_constraint", "The fake model follows no constraint but a choice.", "constraint")
+        return ChoiceForm([self._ids(option) for option in constraint.options], _EOS)
 
     @staticmethod
     def _ids(text: str) -> list[int]:
@@ -144,7 +161,9 @@ class FakeRunner:
             script = self._scripts[feed.slot] = Script(self._dialect.decode(feed.draw.prompt), feed)
         if script.fails and len(feed.draw.answer) >= FAIL_AFTER:
             return Outcome(error=Error("engine_error", "The prompt asked this answer to fail."))
-        token = script.token(feed.draw.answer)
+        token = script.token(feed.draw.answer, feed.draw.rules.form)
+        if token == _EOS and len(feed.draw.answer) < feed.draw.used.min_tokens:
+            token = _FIRST
         top = feed.draw.used.top_logprobs
         seen = None if top is None and not shadows else _seen(ids, token, models, top or 0)
         return Outcome(token=token, seen=seen, scored=scored)
@@ -209,8 +228,12 @@ class Script:
         self._said = 0  # ids of the answer that were held against the script
         self._length = None if "[[long]]" in prompt else 20 + self._draw("length") % 40
 
-    def token(self, answer: Sequence[int]) -> int:
+    def token(self, answer: Sequence[int], form: Form | None = None) -> int:
         """What follows `answer`, which is the one of the last call or longer."""
+        if form is not None:
+            bits = form.allowed(answer)
+            allowed = [i for i in range(8 * len(bits)) if bits[i >> 3] >> (i & 7) & 1]
+            return allowed[self._draw(f"form {len(answer)}") % len(allowed)]
         for place in range(self._said, len(answer)):
             if self._at(place) != answer[place]:
                 self._ids[place:] = [answer[place]]

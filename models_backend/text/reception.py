@@ -8,9 +8,10 @@ from models_backend.engine import refuse_what_it_cannot
 from models_backend.protocol.params import BOUNDS, Used
 from models_backend.protocol.workers import ModelInfo
 
-from .contract import Backend, EngineError, Request
+from .contract import Backend, EngineError, Request, Rules
 from .defaults import resolve
 from .passes import positions
+from .rules import rules_for
 from .sequence import Answer, Row, Seat, Times, foresee
 from .strength import strength_of
 
@@ -35,15 +36,16 @@ def receive(request: Request, claimed: float, infos: Mapping[str, ModelInfo], ba
             f"answer together. Shorten the prompt to {context - 1} tokens or less.",
         )
     _check_prefix(request, backend)
-    used = resolve(request.params, info.defaults, request.seed, room=context - len(prompt))
+    used = resolve(request.params, info.defaults, request.seed, room=context - len(prompt), lane=request.lane)
     if request.shadows and used.top_logprobs is None:  # a shadow is asked what it thinks of each token
         used = msgspec.structs.replace(used, top_logprobs=0)
+    rules = rules_for(used, backend.dialect, prompt, backend.runner.vocabulary)
     row = Row(
         request=request,
         adapter=_adapter(info, backend),
         prompt=prompt,
         used=used,
-        answer=_answer(request, used, backend),
+        answer=_answer(request, used, rules, backend),
         times=Times(claimed),
         companions=_companions(request, infos, backend),
     )
@@ -62,8 +64,8 @@ def _check_prefix(request: Request, backend: Backend) -> None:
             raise EngineError("invalid_value", message, "prefix")
 
 
-def _answer(request: Request, used: Used, backend: Backend) -> Answer:
-    answer = Answer(backend.dialect, used)
+def _answer(request: Request, used: Used, rules: Rules, backend: Backend) -> Answer:
+    answer = Answer(backend.dialect, used, rules)
     for token in request.resume:
         if answer.finish is None:
             answer.push(token)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from models_backend.protocol.events import Figures, Finish
 from models_backend.protocol.params import Used
 
-from .contract import Dialect, Draw, Feed, Request, Score
+from .contract import FREE, Dialect, Draw, Feed, Request, Rules, Score
 from .detokenizer import Detokenizer
 from .stops import StopStrings
 
@@ -14,26 +14,35 @@ from .stops import StopStrings
 class Answer:
     """The ids of an answer and their text; knows when it is complete. A pure function of the ids pushed."""
 
-    def __init__(self, dialect: Dialect, used: Used) -> None:
+    def __init__(self, dialect: Dialect, used: Used, rules: Rules = FREE) -> None:
         self.ids: list[int] = []
-        self.finish: Finish | None = None
+        self.rules = rules
+        self.finish: Finish | None = "stop" if rules.form is not None and rules.form.complete([]) else None
         self._used = used
-        self._eos = dialect.eos
+        self._ends = dialect.eos | rules.ends
         self._text = Detokenizer(dialect.decode)
         self._stops = StopStrings(used.stop)
 
     def push(self, token: int) -> str:
-        """Take one more token and return the text that became certain. At the end that is all the rest."""
+        """Take one more token and return the text that became certain. At the end that is all the rest.
+
+        Text of the first `min_tokens` tokens is not searched for stop strings. Raises EngineError `constraint_broken`
+        for a token that the form of the answer does not allow.
+        """
         self.ids.append(token)
-        if token in self._eos:
+        if token in self._ends:
             self.finish = "stop"
             return self.rest()
-        text = self._stops.push(self._text.push(token))
-        if not self._stops.hit and len(self.ids) < self._used.max_tokens:
+        text = self._text.push(token)
+        if len(self.ids) > self._used.min_tokens:
+            text = self._stops.push(text)
+        form = self.rules.form
+        done = self._stops.hit or (form is not None and form.complete(self.ids))
+        if not done and len(self.ids) < self._used.max_tokens:
             return text
         if not self._stops.hit:
             text += self.rest()
-        self.finish = "stop" if self._stops.hit else "length"
+        self.finish = "stop" if done else "length"
         return text
 
     def rest(self) -> str:
@@ -50,7 +59,7 @@ def foresee(answer: Answer, dialect: Dialect, used: Used, prefix: Sequence[int])
         return [], answer.finish or "length"
     if len(prefix) <= len(answer.ids):
         return [], None
-    trial = Answer(dialect, used)
+    trial = Answer(dialect, used, answer.rules)
     for token in answer.ids:
         trial.push(token)
     forced: list[int] = []
@@ -165,7 +174,8 @@ class Row:
         start, stop = self.fed, self.fed + count
         draw = None
         if stop == self.length:
-            draw = Draw(self.used, self.prompt, [*self.answer.ids, *self.forced] if self.forced else self.answer.ids)
+            ids = [*self.answer.ids, *self.forced] if self.forced else self.answer.ids
+            draw = Draw(self.used, self.prompt, ids, self.answer.rules)
         own = self.own
         score = self._score(start, stop)
         first = Feed(own.slot, own.adapter, start, self._ids(start, stop), draw, own.strength, score=score)

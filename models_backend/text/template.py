@@ -29,6 +29,9 @@ _DULL = ("center", "format", "indent", "wordwrap", "urlize", "pprint", "random",
 _GROWING = frozenset({"center", "ljust", "rjust", "zfill", "expandtabs", "format", "format_map", "translate", "encode"})
 
 
+_HERE = "DIPTYCH_CONTINUES_HERE "  # put behind what is continued, to find its end again
+
+
 class _Refused(Exception):
     """The template itself says no, by raise_exception()."""
 
@@ -54,15 +57,32 @@ class ChatTemplate:
         self._max_seconds = max_seconds
         try:
             self._template = environment.from_string(source)
+            words = _words(environment.parse(source))
         except (jinja2.TemplateError, RecursionError) as error:
             raise EngineError("bad_template", f"The model's chat template is broken: {error}") from None
+        self.takes_tools = "tools" in words
+        self.takes_calls = "tool_calls" in words
+        self.takes_answers = "tool" in words
 
-    def render(self, messages: Sequence[dict[str, str]]) -> str:
-        """The prompt text up to where the assistant begins. Raises EngineError."""
-        values = {**self._special, "messages": list(messages), "tools": None, "documents": None}
+    def render(
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = (), continues: bool = False
+    ) -> str:
+        """The prompt text up to where the assistant begins. Raises EngineError.
+
+        With `continues` it ends within the last message, where that one's content ends: as transformers'
+        `continue_final_message`, with the blanks at its end only if the template keeps them.
+        """
+        messages = list(messages)
+        if continues:
+            messages[-1] = {**messages[-1], "content": messages[-1]["content"] + _HERE}
+        values = {**self._special, "messages": messages, "tools": list(tools) or None, "documents": None}
+        text = self._text(add_generation_prompt=not continues, **values)
+        return _up_to_here(text, str(messages[-1]["content"])) if continues else text
+
+    def _text(self, **values: Any) -> str:
         try:
             with _Deadline(self._max_seconds):
-                return _joined(self._template.generate(add_generation_prompt=True, **values))
+                return _joined(self._template.generate(**values))
         except _Refused as error:
             message = f"The model's chat template refuses these messages: {error}"
             raise EngineError("template_refused", message) from None
@@ -139,6 +159,24 @@ class _Deadline:
         if time.monotonic() > self._end:
             raise _TooMuch(f"it ran for more than {self._seconds:g} s.")
         return self._look
+
+
+def _words(template: nodes.Template) -> set[str]:
+    """All that a template names: variables, attributes, and texts that stand alone, as in message['role'] == 'tool'."""
+    names = {node.name for node in template.find_all(nodes.Name)}
+    names |= {node.attr for node in template.find_all(nodes.Getattr)}
+    return names | {node.value for node in template.find_all(nodes.Const) if isinstance(node.value, str)}
+
+
+def _up_to_here(text: str, content: str) -> str:
+    """`text` before the mark at the end of `content`."""
+    mark = _HERE.rstrip()
+    at = text.rfind(mark)
+    if at < 0 or content.removesuffix(_HERE).strip() not in text[:at]:
+        message = "This model's chat template changes or leaves out the last message, so it cannot be continued."
+        raise EngineError("template_refused", message, "continue_final")
+    kept = text.startswith(_HERE, at)  # else the template trims: then what it trims behind the mark goes before it, too
+    return text[:at] if kept else text[:at].rstrip()
 
 
 def _joined(parts: Iterable[str]) -> str:
