@@ -26,3 +26,20 @@ SPEC: dict[str, Any] = {
     "lanes": [{"model": BASE}, {"model": TUNED}],
     "params": {"max_tokens": 128},
 }
+
+# What a first visit to the X-ray reads: an answer that the fine-tuned model expects, and its base does not.
+XRAY: dict[str, Any] = {
+    "prompt": {
+        "mode": "chat",
+        "messages": [
+            *SPEC["prompt"]["messages"],
+            {
+                "role": "assistant",
+                "content": '{"product": "espresso machine", "problem": "broken", "urgency": "high", "wants": '
+                '"replacement"}',
+            },
+        ],
+    },
+    "lanes": [{"model": BASE, "shadows": [{"model": TUNED}]}, {"model": TUNED, "shadows": [{"model": BASE}]}],
+    "params": {"max_tokens": 0, "prompt_logprobs": 5},
+}

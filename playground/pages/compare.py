@@ -1,4 +1,5 @@
-"""The compare page in its five forms: a new draft, a preset, an older version of it, a run, and what a link shares."""
+"""The compare page in its six forms: a new draft, a new X-ray, a preset, an older version of it, a run, and what a link
+shares."""
 
 from typing import Any
 from uuid import UUID
@@ -9,10 +10,10 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from models_backend.protocol.params import MAX_STOP_CHARS, MAX_STOPS
-from models_backend.protocol.runs import MAX_LANES, MAX_MESSAGES, MAX_PROMPT_CHARS
+from models_backend.protocol.params import MAX_BIAS, MAX_CHOICES, MAX_CONSTRAINT_CHARS, MAX_STOP_CHARS
+from models_backend.protocol.runs import MAX_LANES, MAX_MESSAGES, MAX_PREFIX, MAX_PROMPT_CHARS, STRENGTHS
 from playground.catalog.parameters import PARAMETERS
-from playground.catalog.welcome import SPEC
+from playground.catalog.welcome import SPEC, XRAY
 from playground.models import PresetVersion
 from playground.models.preset import MAX_NAME
 from playground.presets import service
@@ -26,8 +27,11 @@ LIMITS = {
     "lanes": MAX_LANES,
     "messages": MAX_MESSAGES,
     "prompt_chars": MAX_PROMPT_CHARS,
-    "stops": MAX_STOPS,
     "stop_chars": MAX_STOP_CHARS,
+    "bias": MAX_BIAS,
+    "choices": MAX_CHOICES,
+    "constraint_chars": MAX_CONSTRAINT_CHARS,
+    "prefix": MAX_PREFIX,
 }
 
 
@@ -36,6 +40,14 @@ LIMITS = {
 @door
 def new(request: HttpRequest) -> HttpResponse:
     return _page(request, place="new", spec=SPEC)
+
+
+@require_GET
+@never_cache
+@door
+def xray(request: HttpRequest) -> HttpResponse:
+    """The same page, on which models only read: how likely they find each token of a text."""
+    return _page(request, place="xray", spec=XRAY)
 
 
 @require_GET
@@ -118,7 +130,11 @@ def _page(request: HttpRequest, *, current_preset: Any = None, current_run: str 
 def _context(start: dict[str, Any]) -> dict[str, Any]:
     return {
         "parameters": PARAMETERS,
-        "start": {"preset": None, "run": None} | start | {"catalog": catalog(), "limits": LIMITS, "welcome": SPEC},
+        "start": {"preset": None, "run": None}
+        | start
+        | {"catalog": catalog(), "limits": LIMITS, "welcome": SPEC, "xray": XRAY},
+        "strengths": STRENGTHS,
+        "reads": is_xray(start["spec"]),
         "read_only": start["read_only"],
     }
 
@@ -135,10 +151,18 @@ def catalog() -> list[dict[str, Any]]:
             "neutral": parameter.neutral,
             "on": parameter.on,
             "more": parameter.more,
-            "bounds": None if parameter.kind == "strings" else [parameter.low, parameter.high],
+            "bounds": parameter.bounds,
+            "options": parameter.options,
+            "most": parameter.most,
         }
         for parameter in PARAMETERS
     ]
+
+
+def is_xray(spec: dict[str, Any]) -> bool:
+    """Whether the models of this run only read."""
+    params = spec.get("params", {})
+    return params.get("max_tokens") == 0 and params.get("prompt_logprobs") is not None
 
 
 def _preset(version: PresetVersion) -> dict[str, Any]:

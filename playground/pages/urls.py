@@ -6,6 +6,7 @@ from . import compare, presets, runs, share, sign_in
 
 urlpatterns = [
     path("", compare.new, name="compare"),
+    path("xray", compare.xray, name="xray"),
     path("sign-in", sign_in.sign_in, name="sign_in"),
     path("sign-out", sign_in.sign_out, name="sign_out"),
     path("presets", presets.index, name="presets"),

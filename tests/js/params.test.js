@@ -59,7 +59,6 @@ test("numbers are brought into bounds, and nonsense is no number", () => {
   for (const text of ["", "abc", "NaN", "Infinity"]) assert.equal(params.cleanNumber(temperature, text), null);
 });
 
-test("stop sequences are unique, not empty, and bounded", () => {
-  const limits = { stops: 2, stop_chars: 3 };
-  assert.deepEqual(params.cleanStops(["", "a", "a", "long one", "third"], limits), ["a", "lon"]);
+test("texts of a list are unique, not empty, and bounded", () => {
+  assert.deepEqual(params.cleanStrings(["", "a", "a", "long one", "lonely", "third"], 2, 3), ["a", "lon"]);
 });

@@ -1,17 +1,20 @@
 // The compare page: holds the draft and the run, hands them down to the elements, and does what these tell it.
 // Everything flows one way: an element tells "edit" or "act", the bench changes draft or run, and shows both again.
 
-import { complaint, emptyDraft, fingerprint, fingerprintOf, fromSpec, toSpec, withServedModels } from "../lib/draft.js";
+import {
+  complaint, emptyDraft, fingerprint, fingerprintOf, fromSpec, newLane, setBeliefs, toSpec, withBeliefs, withCatalog, withServedModels,
+} from "../lib/draft.js";
 import { DraftStore } from "../lib/draft_store.js";
 import { part, setText, tell } from "../lib/dom.js";
 import { LaneActions } from "../lib/lane_actions.js";
-import { laneViews } from "../lib/lane_views.js";
+import { laneViews, takesOfLane } from "../lib/lane_views.js";
 import { PresetBinding } from "../lib/preset_binding.js";
 import { RunSession } from "../lib/run_session.js";
 import { rootsOf } from "../lib/run_store.js";
 import { Shortcuts } from "../lib/shortcuts.js";
 import { LiveSocket } from "../lib/socket.js";
 import { summary } from "../lib/sentences.js";
+import { TokenScreen } from "../lib/token_screen.js";
 import { withNextMessage } from "./prompt_editor.js";
 
 const SAVE_AFTER = 150; // milliseconds of quiet typing
@@ -25,14 +28,15 @@ class CompareBench extends HTMLElement {
     this.models = [];
     this.workers = [];
     this.marks = true;
-    this.screen = { chosen: new Map(), full: null, settings: new Set() };
     this.drafts = new DraftStore(storage("sessionStorage"), storage("localStorage"));
+    this.screen = { chosen: new Map(), full: null, settings: new Set(), tokens: false, tint: "probability" };
     this.#find();
     this.draft = this.#firstDraft();
     this.socket = new LiveSocket(address(this.start.share));
     this.session = new RunSession(this.socket);
     this.lanes = new LaneActions(this);
     this.presets = new PresetBinding(this);
+    this.tokens = new TokenScreen(this, storage("localStorage"));
     this.shortcuts = new Shortcuts(this);
     this.#listen();
     this.panel.prepare({ catalog: this.catalog, limits: this.start.limits });
@@ -55,7 +59,7 @@ class CompareBench extends HTMLElement {
   edit(change) {
     const next = change(this.draft);
     if (next === this.draft) return;
-    this.draft = next;
+    this.draft = next.lanes === this.draft.lanes ? next : withBeliefs(next, this.models);
     this.showDraft();
     clearTimeout(this.saving);
     this.saving = setTimeout(() => this.keep(), SAVE_AFTER);
@@ -68,7 +72,7 @@ class CompareBench extends HTMLElement {
 
   run() {
     if (this.start.read_only || this.session.running) return;
-    const wrong = complaint(this.draft, this.start.limits);
+    const wrong = complaint(this.draft, this.start.limits) ?? this.#impossible();
     if (wrong) {
       this.editor.focusPrompt(wrong.message);
       return this.complain(wrong.text);
@@ -97,7 +101,8 @@ class CompareBench extends HTMLElement {
   showDraft() {
     const models = this.draft.lanes.map((lane) => this.models.find((model) => model.id === lane.model)).filter(Boolean);
     this.editor.show(this.draft);
-    this.panel.show({ panel: this.draft.params, models, readOnly: this.start.read_only });
+    this.panel.show({ panel: this.draft.params, models, readOnly: this.start.read_only, xray: this.draft.xray });
+    this.classList.toggle("xray", Boolean(this.draft.xray));
     for (const radio of this.querySelectorAll('[name="mode"]')) radio.checked = radio.value === this.draft.mode;
     this.#showTitle();
     this.showRun();
@@ -122,7 +127,10 @@ class CompareBench extends HTMLElement {
         state: session.state, starting: session.starting !== null, stopping: session.stopping,
         rateOf: (lane) => session.rateOf(lane), connection: socket.state, workers,
       };
-      const views = laneViews({ catalog: this.catalog, draft: this.draft, models: this.models, screen: this.screen, live });
+      const { limits, read_only: readOnly } = this.start;
+      const views = laneViews({ catalog: this.catalog, draft: this.draft, models: this.models, screen: this.screen, live, limits, readOnly });
+      this.views = views;
+      this.tokens.show(views);
       this.strip.show(views, this.marks);
       this.strip.classList.toggle("has-full", this.screen.full !== null);
       this.#showButtons();
@@ -140,11 +148,12 @@ class CompareBench extends HTMLElement {
   }
 
   #firstDraft() {
-    const kept = this.start.read_only ? null : this.drafts.load(this.place);
-    if (!kept) return this.#draftAsOpened();
+    const loaded = this.start.read_only ? null : this.drafts.load(this.place);
+    if (!loaded) return this.#draftAsOpened();
+    const kept = withCatalog(this.catalog, loaded);
     const [visit] = performance.getEntriesByType("navigation");
     const reloaded = ["reload", "back_forward"].includes(visit?.type);
-    if (this.place === "new" || kept.pending || reloaded || this.#holds(kept)) return kept;
+    if (["new", "xray"].includes(this.place) || kept.pending || reloaded || this.#holds(kept)) return kept;
     this.later = kept;
     return this.#draftAsOpened();
   }
@@ -184,7 +193,7 @@ class CompareBench extends HTMLElement {
 
   #listen() {
     this.addEventListener("edit", ({ detail }) => this.edit(detail));
-    this.addEventListener("act", ({ detail }) => this.lanes.do(detail));
+    this.addEventListener("act", ({ detail }) => this.tokens.do(detail) || this.lanes.do(detail));
     this.addEventListener("notice", ({ detail }) => this.notice(detail));
     this.addEventListener("undoable", ({ detail }) => this.notice({ text: detail.text, undo: () => this.edit(detail.undo) }));
     this.addEventListener("click", ({ target }) => this.#press(target.closest("[data-do]")));
@@ -213,6 +222,7 @@ class CompareBench extends HTMLElement {
       "add-message": () => this.addMessage(),
       "add-lane": () => this.lanes.add(),
       fork: () => this.toggleMarks(),
+      tokens: () => this.toggleTokens(),
       new: () => this.#new(),
       use: () => this.#use(),
     };
@@ -230,21 +240,51 @@ class CompareBench extends HTMLElement {
     this.showRun();
   }
 
+  toggleTokens(on = !this.screen.tokens) {
+    this.tokens.set({ tokens: on });
+  }
+
+  goRemarkable(step) {
+    this.tokens.next(step);
+  }
+
+  /** The answer that a column shows now. */
+  shownTake(key) {
+    const takes = takesOfLane(this.draft, this.session.state, key);
+    return takes[this.screen.chosen.get(key) ?? takes.length - 1] ?? null;
+  }
+
+  /** A draft for the X-ray page: all lanes read with each other's beliefs in view. */
+  forXray(draft) {
+    return setBeliefs(draft, true, this.models);
+  }
+
+  /** What a lane's engine does not do is said before anything is sent. */
+  #impossible() {
+    const view = this.views?.find(({ impossible }) => impossible.length);
+    if (!view) return null;
+    const [{ label, why }] = view.impossible;
+    return { text: `Lane ${view.index + 1}, ${view.name}, has no ${label.toLowerCase()}: ${why} Switch it off, for all lanes or for this one.` };
+  }
+
   #new() {
-    const before = this.drafts.load("new");
-    const lanes = this.draft.lanes.map(({ key, model }) => ({ key, model, overrides: {} }));
-    this.drafts.save("new", { ...emptyDraft(this.catalog, this.start.welcome), lanes });
-    if (this.place !== "new") return location.assign("/");
+    const place = this.draft.xray ? "xray" : "new";
+    const before = this.drafts.load(place);
+    const lanes = this.draft.lanes.map(({ key, model }) => newLane({ model }, key));
+    const empty = { ...emptyDraft(this.catalog, place === "xray" ? this.start.xray : this.start.welcome), lanes };
+    this.drafts.save(place, place === "xray" ? this.forXray(empty) : empty);
+    if (this.place !== place) return location.assign(place === "xray" ? "/xray" : "/");
     this.session.clear();
-    this.draft = this.drafts.load("new");
+    this.draft = this.drafts.load(place);
     this.showDraft();
     this.editor.focusPrompt();
     this.notice({ text: "New prompt.", undo: () => before && this.edit(() => before) });
   }
 
   #use() {
-    this.drafts.save("new", { ...fromSpec(this.catalog, this.start.spec) });
-    location.assign("/");
+    const draft = fromSpec(this.catalog, this.start.spec);
+    this.drafts.save(draft.xray ? "xray" : "new", draft);
+    location.assign(draft.xray ? "/xray" : "/");
   }
 
   #search() {
@@ -256,8 +296,11 @@ class CompareBench extends HTMLElement {
     Object.assign(this, { models, workers });
     this.#showConnection();
     // A first visit begins with models that are really there; whoever has chosen one keeps it.
-    const untouched = this.place === "new" && fingerprint(this.spec) === fingerprintOf(this.catalog, this.start.welcome);
+    const first = { new: this.start.welcome, xray: this.start.xray }[this.place];
+    const plain = (spec) => fingerprint({ ...spec, lanes: spec.lanes.map(({ model }) => model) });
+    const untouched = first && plain(this.spec) === plain(toSpec(this.catalog, fromSpec(this.catalog, first)));
     if (untouched) this.draft = { ...this.draft, lanes: withServedModels(this.draft.lanes, models) };
+    if (this.place === "xray" && untouched) this.draft = setBeliefs(this.draft, true, models);
     this.showDraft();
   }
 
@@ -278,10 +321,9 @@ class CompareBench extends HTMLElement {
     const roots = { ...bound.roots };
     const lanes = [...this.draft.lanes];
     for (const root of missing) {
-      const { model, overrides } = this.session.state.lanes[root];
       const key = `run-${root}`;
       roots[key] = root;
-      lanes.push({ key, model, overrides: { ...overrides } });
+      lanes.push(newLane(this.session.state.lanes[root], key));
     }
     this.draft = { ...this.draft, lanes, bound: { ...bound, roots } };
     this.showDraft();
@@ -318,7 +360,7 @@ class CompareBench extends HTMLElement {
     const runTitle = this.runTitle ?? this.start.run?.title;
     this.bar?.show({ preset: this.draft.preset, run, runTitle, edited: this.presets.edited });
     const name = this.draft.preset?.name ?? (run ? runTitle : "");
-    if (this.bar) document.title = `${name || "Compare"} · Diptych`;
+    if (this.bar) document.title = `${name || (this.draft.xray ? "X-ray" : "Compare")} · Diptych`;
   }
 
   #showButtons() {
@@ -332,6 +374,7 @@ class CompareBench extends HTMLElement {
     if (focused === stop && !running) run.focus({ preventScroll: true });
     this.querySelector('[data-do="add-lane"]').disabled = this.draft.lanes.length >= this.start.limits.lanes;
     this.querySelector('[data-do="add-message"]').hidden = this.draft.mode !== "chat";
+    setText(part(this, "run-word"), this.draft.xray ? "X-ray" : "Run");
   }
 
   #showConnection() {

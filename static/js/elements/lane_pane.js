@@ -3,19 +3,21 @@
 
 import { icon, make, part, setLabel, setText, tell } from "../lib/dom.js";
 import { StickToEnd } from "../lib/scroll.js";
-import { facts } from "../lib/sentences.js";
+import { facts, xrayFacts } from "../lib/sentences.js";
+import { LaneTokens } from "./lane_tokens.js";
 
 let counter = 0;
 
 export class LanePane {
   constructor(template, { catalog, limits, key }) {
-    this.root = template.content.firstElementChild.cloneNode(true);
+    this.root = document.importNode(template.content.firstElementChild, true);
     this.root.id = `lane-${key}`;
     this.key = key;
     this.catalog = catalog;
-    document.importNode(this.root);
-    customElements.upgrade(this.root);
     this.answer = this.root.querySelector("answer-text");
+    this.tokens = new LaneTokens(this.root, key);
+    this.dial = this.root.querySelector("strength-dial");
+    this.dial.prepare(key);
     this.body = part(this.root, "body");
     this.stick = new StickToEnd(this.body);
     this.model = part(this.root, "model");
@@ -33,12 +35,14 @@ export class LanePane {
     this.root.dataset.model = view.model;
     this.root.dataset.tone = tone;
     this.root.classList.toggle("full", view.full);
-    this.root.setAttribute("aria-label", `Lane ${index + 1}: ${view.title}`);
+    this.root.setAttribute("aria-label", `Lane ${index + 1}: ${view.name}`);
+    const byToken = this.tokens.show(view);
     this.#showHead(view);
     this.#showSettings(view);
     if (take !== this.take) this.stick.reset();
     this.take = take;
     const changed = this.answer.show(lane?.text ?? "");
+    this.answer.hidden = byToken;
     this.body.setAttribute("aria-busy", String(lane?.state === "running"));
     setLabelOnly(this.body, `Answer of lane ${index + 1}`);
     this.#showNote(view);
@@ -46,9 +50,11 @@ export class LanePane {
     if (changed) this.stick.follow();
   }
 
-  #showHead({ lane, index, models, model, info, modified, count, running, full, rate, settingsOpen, title, fork }) {
+  #showHead(view) {
+    const { lane, index, models, model, info, modified, count, running, full, rate, settingsOpen, name, fork, xray } = view;
     this.#showModels(models, model, index);
     setText(part(this.root, "kind"), info ? (info.base ? "tuned" : "base") : "not served");
+    this.dial.show(view);
     this.root.querySelector("proof-badge").show(info);
     const stop = this.#button("stop");
     stop.hidden = !running;
@@ -67,18 +73,29 @@ export class LanePane {
       this.#button("left").disabled = index === 0;
       this.#button("right").disabled = this.#button("swap").disabled = index === count - 1;
       this.#button("remove").disabled = count === 1;
+      this.#button("sweep").hidden = !info?.base || Boolean(info.cannot?.strength);
+      this.#button("sweep").disabled = count >= this.limits.lanes;
+      this.#button("xray").hidden = xray || !lane?.text;
     }
-    this.model.title = title;
-    const list = lane ? facts(lane, rate) : [{ name: "state", text: "not run yet" }];
+    this.model.title = name;
+    const list = !lane ? [{ name: "state", text: "not run yet" }] : xray ? xrayFacts(lane) : facts(lane, rate);
+    if (lane?.prefix.length && !view.prefix) list.push({ name: "branch", text: `branched at token ${lane.prefix.length}`, title: "Up to there the answer was given; from there on the model wrote it." });
+    if (lane) list.push(...this.tokens.facts(view));
+    for (const { label, why } of view.impossible) list.push({ name: "cannot", text: `no ${label.toLowerCase()} here`, title: why, warn: true });
+    if (view.prefix) list.push({ name: "prefix", text: `begins with ${view.prefix} given tokens`, press: "unprefix", title: "Press to begin freely" });
     if (modified) list.push({ name: "modified", text: `${modified} modified`, title: "Parameters of its own: see Lane settings" });
     if (fork) list.push({ name: "fork", text: fork });
     const key = JSON.stringify(list);
     if (key === this.factsKey) return;
     this.factsKey = key;
     part(this.root, "facts").replaceChildren(
-      ...list.map(({ name, text, title: tip, warn }) => {
-        const span = make("span", warn ? "fact warn" : "fact", text);
+      ...list.map(({ name, text, title: tip, warn, press }) => {
+        const span = make(press ? "button" : "span", warn ? "fact warn" : "fact", text);
         span.dataset.fact = name;
+        if (press) {
+          span.type = "button";
+          span.dataset.do = press;
+        }
         if (tip) span.title = tip;
         return span;
       }),
@@ -149,6 +166,8 @@ export class LanePane {
     const button = target.closest("[data-do]");
     if (!button || button.dataset.do === "menu") return;
     if (button.dataset.do === "copy") this.#copy(button);
+    else if (button.dataset.do === "widest") this.tokens.goWidest();
+    else if (button.dataset.do === "hard") this.tokens.go(Number(button.dataset.at));
     else this.#act(button.dataset.do);
   }
 

@@ -30,12 +30,12 @@ class LaneStrip extends HTMLElement {
   show(views, marks) {
     this.#dropGone(views);
     let before = null;
-    const forks = marks ? this.#findForks(views) : new Map();
+    const forks = marks && !views[0]?.xray ? this.#findForks(views) : new Map();
     for (const view of views) {
       const pane = this.panes.get(view.key) ?? this.#add(view.key);
       const place = before ? before.nextSibling : this.columns.firstChild;
       if (pane.root !== place) this.columns.insertBefore(pane.root, place);
-      pane.show({ ...view, fork: this.#words(forks.get(view.key), view) });
+      pane.show({ ...view, fork: this.#words(forks.get(view.key), view), forkAt: forks.get(view.key) });
       before = pane.root;
     }
     this.#mark(views, forks);
@@ -50,6 +50,18 @@ class LaneStrip extends HTMLElement {
     const smooth = matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth";
     this.columns.scrollTo({ left: root.offsetLeft - this.columns.offsetLeft, behavior: smooth });
     if (focus) part(root, "body").focus({ preventScroll: true });
+  }
+
+  /** The next token worth a look, in the lane that has the keyboard, else in the first that has one. */
+  goRemarkable(step) {
+    const panes = [...this.columns.children].map((root) => [...this.panes.values()].find((pane) => pane.root === root));
+    const held = panes.filter((pane) => pane.root.contains(document.activeElement) || pane === this.walked);
+    for (const pane of [...held, ...panes]) {
+      if (!pane.tokens.goRemarkable(step)) continue;
+      this.walked = pane;
+      return true;
+    }
+    return false;
   }
 
   #add(key) {
@@ -112,12 +124,12 @@ class LaneStrip extends HTMLElement {
       tab.addEventListener("click", () => this.go([...this.tabs.children].indexOf(tab), false));
       this.tabs.append(tab);
     }
-    views.forEach(({ tone, title, index, lane }, at) => {
+    views.forEach(({ tone, name, index, lane }, at) => {
       const tab = this.tabs.children[at];
       tab.dataset.tone = tone;
       tab.dataset.state = lane?.state ?? "idle";
-      setText(tab.lastElementChild, title);
-      setLabel(tab, `Show lane ${index + 1}: ${title}`);
+      setText(tab.lastElementChild, name);
+      setLabel(tab, `Show lane ${index + 1}: ${name}`);
     });
   }
 

@@ -4,6 +4,8 @@ import "./param_row.js";
 import { resolve, whileOff } from "../lib/params.js";
 import { part, setText, tell } from "../lib/dom.js";
 
+const XRAY = ["prompt_logprobs"];
+
 class ParamPanel extends HTMLElement {
   /** `key` is the lane, or null for the shared panel. */
   prepare({ catalog, limits, key = null, suffix = "" }) {
@@ -20,15 +22,19 @@ class ParamPanel extends HTMLElement {
     });
   }
 
-  /** `models` are those of the lanes that it speaks for. */
-  show({ panel, overrides = null, models, readOnly = false }) {
+  /** `models` are those of the lanes that it speaks for. For an X-ray only what it sends is there. */
+  show({ panel, overrides = null, models, readOnly = false, xray = false }) {
     let on = 0;
     for (const parameter of this.catalog) {
+      const row = this.#row(parameter.name);
+      row.hidden = xray && !XRAY.includes(parameter.name);
       const shown = resolve(parameter, panel, overrides, models[0]);
       const words = new Set(models.map((model) => whileOff(parameter, model)));
-      this.#row(parameter.name).show({ ...shown, off: words.size ? [...words].join(" / ") : shown.off });
-      if (parameter.more && shown.on) on++;
+      const off = words.size ? [...words].join(" / ") : shown.off;
+      row.show({ ...shown, off, ...unable(parameter, models) });
+      if (parameter.more && shown.on && !row.hidden) on++;
     }
+    if (xray) this.querySelector("details").open = true;
     setText(part(this, "more-count"), on ? `${on} on` : "");
     if (readOnly) for (const field of this.querySelectorAll("input, button")) field.disabled = true;
   }
@@ -36,6 +42,14 @@ class ParamPanel extends HTMLElement {
   #row(name) {
     return this.querySelector(`param-row[data-name="${name}"]`);
   }
+}
+
+/** Whether the engines of these models have a parameter: `cannot` where none has it, else a word on those without. */
+function unable({ name }, models) {
+  const reasons = models.filter((model) => model.cannot?.[name]).map((model) => [model.title || model.id, model.cannot[name]]);
+  if (reasons.length === 0) return { cannot: null, some: "" };
+  if (reasons.length === models.length) return { cannot: [...new Set(reasons.map(([, why]) => why))].join(" "), some: "" };
+  return { cannot: null, some: [...new Map(reasons)].map(([title, why]) => `Not for ${title}: ${why}`).join(" ") };
 }
 
 function withShared(draft, name, value) {

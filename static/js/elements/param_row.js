@@ -1,8 +1,14 @@
-// One parameter: switch, number box, slider or chips. Shows what the resolver says and tells "param" {name, value},
-// where null is off and undefined means "as all lanes have it".
+// One parameter: switch, and the field of its kind. Shows what the resolver says and tells "param" {name, value}, where
+// null is off and undefined means "as all lanes have it".
 
-import { cleanNumber, cleanStops } from "../lib/params.js";
-import { icon, make, part, setText, tell } from "../lib/dom.js";
+import { cleanNumber } from "../lib/params.js";
+import { part, setText, tell } from "../lib/dom.js";
+import { BiasField } from "./bias_field.js";
+import { ChipsField } from "./chips_field.js";
+import { ChoiceField } from "./choice_field.js";
+import { ConstraintField } from "./constraint_field.js";
+
+const FIELDS = { strings: ChipsField, ids: ChipsField, choice: ChoiceField, biases: BiasField, constraint: ConstraintField };
 
 export class ParamRow extends HTMLElement {
   /** `parameter` is its row of the catalog, `suffix` tells lanes apart for screen readers. */
@@ -11,7 +17,6 @@ export class ParamRow extends HTMLElement {
     this.on = part(this, "on");
     this.number = part(this, "number");
     this.slider = part(this, "slider");
-    this.chips = part(this, "chips");
     for (const field of suffix ? this.querySelectorAll("[aria-label]") : []) {
       field.setAttribute("aria-label", field.getAttribute("aria-label") + suffix);
     }
@@ -24,12 +29,19 @@ export class ParamRow extends HTMLElement {
     this.number?.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) this.#typed();
     });
-    if (this.chips) this.#prepareChips();
+    const Field = FIELDS[parameter.kind];
+    this.field = Field ? new Field(this, parameter, limits, (value) => this.#change(value)) : null;
   }
 
-  show({ on, value, modified, off }) {
+  /** `cannot` is why no lane's engine has it; `some` what to say where only some lack it. */
+  show({ on, value, modified, off, cannot = null, some = "" }) {
     this.value = value;
     this.on.checked = on;
+    // What cannot be had can still be switched off.
+    this.on.disabled = Boolean(cannot) && !on;
+    this.classList.toggle("cannot", Boolean(cannot));
+    setText(part(this, "cannot"), cannot ? `Not possible: ${cannot}` : some);
+    for (const field of this.querySelectorAll(".param-field :is(input, select, textarea, button), .param-number, .param-slider")) field.disabled = Boolean(cannot);
     this.classList.toggle("off", !on);
     this.classList.toggle("modified", modified);
     part(this, "reset").hidden = !modified;
@@ -39,9 +51,8 @@ export class ParamRow extends HTMLElement {
       if (document.activeElement !== this.number || this.number.value === "") this.number.value = on ? value : "";
       else if (cleanNumber(this.parameter, this.number.value) !== value) this.number.value = on ? value : "";
       this.slider.value = value;
-    } else {
-      this.#showChips(on ? value : []);
     }
+    this.field?.show(value, on);
   }
 
   #typed() {
@@ -53,40 +64,6 @@ export class ParamRow extends HTMLElement {
 
   #change(value) {
     tell(this, "param", { name: this.parameter.name, value });
-  }
-
-  #prepareChips() {
-    this.entry = part(this, "entry");
-    const add = () => {
-      if (!this.entry.value) return;
-      const stop = this.entry.value.replaceAll("\\n", "\n").replaceAll("\\t", "\t");
-      this.entry.value = "";
-      this.#change(cleanStops([...(this.on.checked ? this.value : []), stop], this.limits));
-    };
-    this.entry.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !event.isComposing) {
-        event.preventDefault();
-        add();
-      } else if (event.key === "Backspace" && !this.entry.value && this.on.checked && this.value.length) {
-        this.#change(this.value.slice(0, -1));
-      }
-    });
-    this.entry.addEventListener("blur", add);
-  }
-
-  #showChips(stops) {
-    for (const chip of this.chips.querySelectorAll(".stop-chip")) chip.remove();
-    stops.forEach((stop, index) => {
-      const chip = make("span", "stop-chip", JSON.stringify(stop).slice(1, -1));
-      const remove = make("button");
-      remove.type = "button";
-      remove.setAttribute("aria-label", `Remove stop sequence ${index + 1}`);
-      remove.append(icon("close"));
-      remove.addEventListener("click", () => this.#change(stops.toSpliced(index, 1)));
-      chip.append(remove);
-      this.entry.before(chip);
-    });
-    this.entry.hidden = stops.length >= this.limits.stops;
   }
 }
 

@@ -1,7 +1,7 @@
 // The state of connection and workers in two words, and who they are on a click.
 
 import { make, part, setText } from "../lib/dom.js";
-import { workerState } from "../lib/sentences.js";
+import { cacheWords, workerState } from "../lib/sentences.js";
 
 class WorkerPill extends HTMLElement {
   show({ workers, connection, reason }) {
@@ -24,6 +24,8 @@ class WorkerPill extends HTMLElement {
       line.append(make("b", "", worker.worker), ` on ${worker.host}${worker.device && `, ${worker.device}`}`, document.createElement("br"));
       const note = worker.ready ? "" : ` · ${worker.note || "getting ready"}`;
       line.append(make("small", "num", `${worker.running} of ${worker.slots} places taken, ${worker.waiting} waiting${note}`));
+      const cache = cacheWords(worker);
+      if (cache) line.append(document.createElement("br"), make("small", "num", cache));
       return line;
     });
   }

@@ -1,60 +1,105 @@
 // What a person is working on: prompt, shared parameters, lanes. Plain data, changed by functions that return a new one.
 //
-// {mode, messages: [{id, role, content}], text, params: panel, lanes: [{key, model, overrides}],
+// {mode, messages: [{id, role, content, ...}], text, tools, continueFinal, xray, beliefs, params: panel,
+//  lanes: [{key, model, overrides, strength, prefix, shadows}],
 //  preset: null | {id, number, newest, name, description, spec}, bound: null | {run, roots: {key: lane}},
 //  pending: null | {client_id, spec}}
+// `xray`: the models only read the prompt. `beliefs`: each lane has the others of its base as shadows.
 // `bound` ties columns to the lanes of the run that they show; `pending` is a start that the server has not confirmed.
 
-import { newPanel, sentOverrides, sentParams } from "./params.js";
+import { shadowsFor } from "./beliefs.js";
+import { fingerprint, newPanel, sentOverrides, sentParams } from "./params.js";
+
+export { fingerprint };
+export const XRAY_TOP = 5; // alternatives for each token of an X-ray, where nothing else is chosen
 
 let counter = 0;
 export const newKey = () => `${Date.now().toString(36)}-${(counter++).toString(36)}`;
-export const newMessage = (role, content = "") => ({ id: newKey(), role, content });
-export const newLane = (model, overrides = {}) => ({ key: newKey(), model, overrides });
+export const newMessage = (role, content = "", more = {}) => ({ ...more, id: newKey(), role, content });
+/** A column for a LaneSpec. */
+export function newLane({ model, overrides = {}, strength = null, prefix = [], shadows = [] }, key = newKey()) {
+  return { key, model, overrides: { ...overrides }, strength, prefix, shadows };
+}
 
 export function fromSpec(catalog, spec) {
   const chat = spec.prompt.mode === "chat";
+  const params = spec.params ?? {};
+  const xray = params.max_tokens === 0 && typeof params.prompt_logprobs === "number";
   return {
     mode: spec.prompt.mode,
     messages: chat
-      ? spec.prompt.messages.map(({ role, content }) => newMessage(role, content))
+      ? spec.prompt.messages.map(({ role, content, ...more }) => newMessage(role, content, more))
       : [newMessage("user")],
     text: chat ? "" : spec.prompt.text,
-    params: newPanel(catalog, spec.params ?? {}),
-    lanes: spec.lanes.map(({ model, overrides }) => newLane(model, { ...overrides })),
+    tools: spec.prompt.tools ?? [],
+    continueFinal: spec.prompt.continue_final ?? false,
+    xray,
+    beliefs: spec.lanes.some((lane) => lane.shadows?.length),
+    params: newPanel(catalog, params),
+    lanes: spec.lanes.map((lane) => newLane(lane)),
     preset: null, bound: null, pending: null,
   };
 }
 
+/** A draft that was kept by a page which knew fewer parameters. */
+export function withCatalog(catalog, draft) {
+  return { ...draft, params: { ...newPanel(catalog, {}), ...draft.params } };
+}
+
 export function emptyDraft(catalog, welcome) {
   const draft = fromSpec(catalog, welcome);
-  return { ...draft, messages: [newMessage("user")], params: newPanel(catalog) };
+  const params = newPanel(catalog, draft.xray ? welcome.params : null);
+  return { ...draft, messages: [newMessage("user")], text: "", params };
 }
 
 /** What Run sends and Save keeps. */
 export function toSpec(catalog, draft) {
-  const prompt =
-    draft.mode === "chat"
-      ? { mode: "chat", messages: draft.messages.map(({ role, content }) => ({ role, content })) }
-      : { mode: "completion", text: draft.text };
   return {
-    prompt,
+    prompt: draft.mode === "chat" ? chatOf(draft) : { mode: "completion", text: draft.text },
     lanes: draft.lanes.map((lane) => toLaneSpec(catalog, draft, lane)),
-    params: sentParams(catalog, draft.params),
+    params: sharedParams(catalog, draft),
   };
 }
 
-export function toLaneSpec(catalog, draft, lane) {
-  return { model: lane.model, overrides: sentOverrides(catalog, draft.params, lane.overrides) };
+/** The parameters of all lanes, as sent. An X-ray asks for no answer: nothing that shapes one is sent with it. */
+export function sharedParams(catalog, draft) {
+  const params = sentParams(catalog, draft.params);
+  return draft.xray ? { max_tokens: 0, prompt_logprobs: params.prompt_logprobs ?? XRAY_TOP } : params;
 }
 
-/** One text for equal specs, whatever the order of their keys. */
-export function fingerprint(spec) {
-  return JSON.stringify(spec, (_, value) =>
-    value && typeof value === "object" && !Array.isArray(value)
-      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : value,
-  );
+export function toLaneSpec(catalog, draft, lane) {
+  const spec = { model: lane.model, overrides: draft.xray ? {} : sentOverrides(catalog, draft.params, lane.overrides) };
+  if ((lane.strength ?? null) !== null) spec.strength = lane.strength;
+  if (lane.prefix?.length) spec.prefix = lane.prefix;
+  if (lane.shadows?.length) spec.shadows = lane.shadows;
+  return spec;
+}
+
+function chatOf(draft) {
+  const prompt = { mode: "chat", messages: draft.messages.map(({ id: _, ...message }) => message) };
+  if (draft.tools?.length) prompt.tools = draft.tools;
+  if (draft.continueFinal && draft.messages.at(-1)?.role === "assistant") prompt.continue_final = true;
+  return prompt;
+}
+
+/** The draft as it must be after a change of its lanes: whose answers are read by whom. */
+export function withBeliefs(draft, models) {
+  if (!draft.beliefs || models.length === 0) return draft;
+  const shadows = shadowsFor(draft.lanes, models);
+  const lanes = draft.lanes.map((lane, at) => (fingerprint(lane.shadows ?? []) === fingerprint(shadows[at]) ? lane : { ...lane, shadows: shadows[at] }));
+  return lanes.some((lane, at) => lane !== draft.lanes[at]) ? { ...draft, lanes } : draft;
+}
+
+/** Switch the comparison of beliefs on or off. */
+export function setBeliefs(draft, on, models) {
+  if (on) return withBeliefs({ ...draft, beliefs: true }, models);
+  return { ...draft, beliefs: false, lanes: draft.lanes.map((lane) => ({ ...lane, shadows: [] })) };
+}
+
+/** A chat and a lane's answer to it, to be read by the same models. */
+export function xrayOf(draft, text) {
+  const spoken = draft.mode === "chat" ? [...draft.messages, newMessage("assistant", text)] : draft.messages;
+  return { ...draft, messages: spoken, text: draft.mode === "chat" ? draft.text : draft.text + text, xray: true, preset: null, bound: null, pending: null };
 }
 
 /** `fingerprint` of a spec that came from elsewhere, brought into the form in which this page would send it. */
@@ -70,7 +115,7 @@ export function complaint(draft, limits) {
   if (draft.mode === "completion") return draft.text ? null : { text: "Write a prompt first." };
   if (draft.messages.length === 0) return { text: "Add a message first." };
   const empty = draft.messages.findIndex((message) => message.role !== "system" && message.content.trim() === "");
-  if (empty < 0) return null;
+  if (empty < 0 || draft.messages[empty].tool_calls?.length) return null;
   return { text: `Message ${empty + 1} is empty: write it or remove it.`, message: draft.messages[empty].id };
 }
 

@@ -11,9 +11,11 @@ export function commandOf({ code, key, ctrlKey, metaKey, altKey, shiftKey, isCom
   }
   if (typing) return null;
   if (key === "?") return "shortcuts";
-  if (shiftKey) return null;
+  if (shiftKey) return code === "KeyN" ? "previous" : null;
   if (key === "/") return "prompt";
   if (code === "KeyD") return "fork";
+  if (code === "KeyT") return "tokens";
+  if (code === "KeyN") return "next";
   const digit = /^Digit([1-8])$/.exec(code);
   return digit ? `lane:${digit[1]}` : null;
 }

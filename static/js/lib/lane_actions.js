@@ -1,16 +1,18 @@
 // What can be done with a column: each a change of the bench's draft, screen or run.
 
-import { moved, newLane, toLaneSpec } from "./draft.js";
+import { branchSpec, unbranchable } from "./branch.js";
+import { moved, newLane, sharedParams, toLaneSpec, xrayOf } from "./draft.js";
 import { takesOfLane } from "./lane_views.js";
-import { sentParams } from "./params.js";
 import { hasEnded } from "./run_store.js";
+
+const SWEEP = [0, 0.5, 1, 1.5]; // strengths that show where an answer turns
 
 export class LaneActions {
   constructor(bench) {
     this.bench = bench;
   }
 
-  do({ name, key, model }) {
+  do({ name, key, model, strength, lane, at, id }) {
     const index = this.bench.draft.lanes.findIndex((lane) => lane.key === key);
     if (index < 0) return;
     const names = {
@@ -25,7 +27,13 @@ export class LaneActions {
       remove: () => this.#remove(index),
       earlier: () => this.#choose(key, -1),
       later: () => this.#choose(key, 1),
-      model: () => this.#edit(index, { model }),
+      // A strength is of an adapter; another model begins at its own.
+      model: () => this.#edit(index, { model, strength: null, prefix: [] }),
+      strength: () => this.#edit(index, { strength }),
+      sweep: () => this.#sweep(index),
+      xray: () => this.#xray(key),
+      unprefix: () => this.#edit(index, { prefix: [] }),
+      branch: () => this.#branch(key, lane, at, id),
     };
     names[name]?.();
   }
@@ -35,7 +43,7 @@ export class LaneActions {
     if (bench.draft.lanes.length >= bench.start.limits.lanes) return;
     const used = new Set(bench.draft.lanes.map((lane) => lane.model));
     const model = bench.models.find(({ id }) => !used.has(id))?.id ?? bench.draft.lanes.at(-1)?.model ?? bench.start.welcome.lanes[0].model;
-    bench.edit((draft) => ({ ...draft, lanes: [...draft.lanes, newLane(model)] }));
+    bench.edit((draft) => ({ ...draft, lanes: [...draft.lanes, newLane({ model })] }));
     requestAnimationFrame(() => requestAnimationFrame(() => bench.strip.go(bench.draft.lanes.length - 1, false)));
   }
 
@@ -58,7 +66,7 @@ export class LaneActions {
     const lane = bench.draft.lanes.find((candidate) => candidate.key === key);
     const last = this.#takes(key).at(-1);
     const spec = toLaneSpec(bench.catalog, bench.draft, lane);
-    const params = sentParams(bench.catalog, bench.draft.params);
+    const params = sharedParams(bench.catalog, bench.draft);
     if (!bench.session.add(last ? last.lane : null, spec, params, key)) bench.complain("This lane cannot be run now.");
     bench.screen.chosen.delete(key);
   }
@@ -89,8 +97,40 @@ export class LaneActions {
 
   #duplicate(index) {
     if (this.bench.draft.lanes.length >= this.bench.start.limits.lanes) return;
-    const { model, overrides } = this.bench.draft.lanes[index];
-    this.bench.edit((draft) => ({ ...draft, lanes: draft.lanes.toSpliced(index + 1, 0, newLane(model, { ...overrides })) }));
+    this.bench.edit((draft) => ({ ...draft, lanes: draft.lanes.toSpliced(index + 1, 0, newLane(draft.lanes[index])) }));
+  }
+
+  /** The same model beside itself at other strengths of its adapter, as many as there is room for. */
+  #sweep(index) {
+    const { bench } = this;
+    const lane = bench.draft.lanes[index];
+    const own = lane.strength ?? 1;
+    const room = bench.start.limits.lanes - bench.draft.lanes.length;
+    const further = SWEEP.filter((strength) => strength !== own).slice(0, room);
+    const lanes = further.map((strength) => newLane({ ...lane, strength: strength === 1 ? null : strength }));
+    bench.edit((draft) => ({ ...draft, lanes: draft.lanes.toSpliced(index + 1, 0, ...lanes) }));
+  }
+
+  /** The prompt and this answer, to be read by all models of the page. */
+  #xray(key) {
+    const { bench } = this;
+    const answer = bench.shownTake(key);
+    if (!answer?.text) return;
+    bench.drafts.save("xray", bench.forXray(xrayOf(bench.draft, answer.text)));
+    location.assign("/xray");
+  }
+
+  /** Answer again, the same up to token `at` of lane `lane`, with token `id` in its place. */
+  #branch(key, index, at, id) {
+    const { bench } = this;
+    const lane = bench.session.state.lanes[index];
+    const info = bench.models.find((model) => model.id === lane?.model);
+    if (!lane || bench.start.read_only) return;
+    const why = unbranchable(lane, at, info, bench.start.limits);
+    if (why) return bench.complain(why);
+    if (!bench.session.add(lane.lane, branchSpec(lane, at, id), null, key)) return bench.complain("This lane cannot be run now.");
+    bench.complain("");
+    bench.screen.chosen.delete(key);
   }
 
   /** What nobody sees any more is not worth computing: its answer is stopped. Undo brings the column and its text back. */

@@ -30,6 +30,14 @@ export function sentOverrides(catalog, panel, overrides) {
   return sent;
 }
 
+/** The parameters that are on here and that this model's engine does not have: [{name, label, why}]. */
+export function impossible(catalog, panel, overrides, model) {
+  const cannot = model?.cannot ?? {};
+  return catalog
+    .filter((parameter) => cannot[parameter.name] && resolve(parameter, panel, overrides).on)
+    .map(({ name, label }) => ({ name, label, why: cannot[name] }));
+}
+
 /** What one control shows: is it on, with which value, whose value is it, and what holds while it is off. */
 export function resolve(parameter, panel, overrides = null, model = null) {
   const shared = panel[parameter.name];
@@ -40,6 +48,7 @@ export function resolve(parameter, panel, overrides = null, model = null) {
     value: given ?? shared.value ?? startOf(parameter),
     modified: Boolean(own) && !sameValue(given, shared.on ? shared.value : null),
     off: whileOff(parameter, model),
+    cannot: model?.cannot?.[parameter.name] ?? null,
   };
 }
 
@@ -60,23 +69,56 @@ export function cleanNumber(parameter, text) {
   return Number(bounded.toFixed(4)); // sliders add up steps such as 0.1 in binary
 }
 
-/** Stop sequences without empty and repeated ones, as many and as long as a worker takes. */
-export function cleanStops(stops, limits) {
-  const unique = [...new Set(stops.filter((stop) => stop !== ""))];
-  return unique.map((stop) => stop.slice(0, limits.stop_chars)).slice(0, limits.stops);
+/** Texts without empty and repeated ones, as many and as long as a worker takes. */
+export function cleanStrings(texts, most, chars) {
+  const unique = [...new Set(texts.filter((text) => text !== "").map((text) => text.slice(0, chars)))];
+  return unique.slice(0, most);
+}
+
+/** The token id in a text, or null. */
+export function cleanId(text) {
+  const id = Number(String(text).trim() || "none");
+  return Number.isInteger(id) && id >= 0 && id < 2 ** 31 ? id : null;
+}
+
+/** A bias from -most to most, or null. */
+export function cleanBias(text, most) {
+  const bias = Number(String(text).replace(",", ".").trim() || "none");
+  return Number.isFinite(bias) ? Math.min(most, Math.max(-most, bias)) : null;
 }
 
 export function sameValue(a, b) {
-  if (Array.isArray(a) && Array.isArray(b)) return a.length === b.length && a.every((item, i) => item === b[i]);
-  return a === b;
+  return a === b || (typeof a === "object" && typeof b === "object" && fingerprint(a) === fingerprint(b));
+}
+
+/** One text for equal values, whatever the order of their keys. */
+export function fingerprint(value) {
+  return JSON.stringify(value, (_, inner) =>
+    inner && typeof inner === "object" && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  );
 }
 
 export function formatValue(value) {
   if (Array.isArray(value)) return value.length ? value.map((item) => JSON.stringify(item)).join(" ") : "none";
+  if (value && typeof value === "object") return value.kind ? formatConstraint(value) : formatBiases(value);
   if (typeof value === "number" && !Number.isInteger(value)) return String(Number(value.toFixed(4)));
   return String(value);
 }
 
-function startOf(parameter) {
-  return parameter.kind === "strings" ? [] : parameter.start;
+function formatConstraint({ kind, ...fields }) {
+  const text = Object.values(fields).flat().join(" | ");
+  const words = { json_object: "a JSON object", json_schema: "JSON schema", regex: "regex", choice: "one of", grammar: "grammar" }[kind] ?? kind;
+  return text ? `${words} ${text.length > 300 ? `${text.slice(0, 300)}…` : text}` : words;
+}
+
+function formatBiases(biases) {
+  const entries = Object.entries(biases);
+  return entries.length ? entries.map(([id, bias]) => `${id}: ${bias > 0 ? "+" : ""}${bias}`).join(", ") : "none";
+}
+
+/** Where a control stands when it is first switched on. */
+export function startOf(parameter) {
+  return { strings: [], ids: [], biases: {}, constraint: { kind: "json_object" } }[parameter.kind] ?? parameter.start;
 }

@@ -26,6 +26,9 @@ export class Shortcuts {
       shortcuts: () => document.getElementById("shortcuts").showModal(),
       prompt: () => bench.editor.focusPrompt(),
       fork: () => bench.toggleMarks(),
+      tokens: () => bench.toggleTokens(),
+      next: () => bench.goRemarkable(1),
+      previous: () => bench.goRemarkable(-1),
     };
     if (command.startsWith("lane:")) bench.strip.go(Number(command.slice(5)) - 1);
     else names[command]();
@@ -34,6 +37,7 @@ export class Shortcuts {
   /** Closes what lies on top first; only then does it stop the run. */
   #escape() {
     const { bench } = this;
+    if (bench.tokens.card.isOpen) return bench.tokens.card.close();
     if (document.querySelector("[popover]:popover-open")) return;
     if (bench.session.running) bench.stop();
     else if (bench.screen.full) bench.lanes.do({ name: "full", key: bench.screen.full });

@@ -1,0 +1,84 @@
+// What models think of the same tokens: who shadows whom, how far apart they are and where, how well a text is foretold.
+// Pure.
+
+import { klOf, levelOf } from "./tints.js";
+
+export const MAX_SHADOWS = 3;
+const strengthOf = (variant) => variant.strength ?? 1;
+const familyOf = (id, models) => models.find((model) => model.id === id)?.base ?? id;
+const same = (a, b) => a.model === b.model && (strengthOf(a) === strengthOf(b));
+
+/** A model at a strength as the wire has it: 1 is what is meant where nothing is said. */
+export const variantOf = ({ model, strength }) => ((strength ?? 1) === 1 ? { model } : { model, strength });
+
+/** For each lane the other lanes of its base, each once; none where its engine keeps no shadows. */
+export function shadowsFor(lanes, models) {
+  return lanes.map((lane) => {
+    if (models.find((model) => model.id === lane.model)?.cannot?.shadows) return [];
+    const others = [];
+    for (const other of lanes) {
+      const related = familyOf(other.model, models) === familyOf(lane.model, models);
+      if (related && !same(other, lane) && !others.some((known) => same(known, other))) others.push(variantOf(other));
+    }
+    return others.slice(0, MAX_SHADOWS);
+  });
+}
+
+/** The mean of KL(lane || shadow) for each shadow, over the tokens that tell it: [number | null]. */
+export function meanKl(tokens, shadows) {
+  return shadows.map((_, at) => {
+    const values = tokens.map((seen) => seen?.shades?.[at]?.kl).filter((kl) => typeof kl === "number");
+    return values.length ? values.reduce((sum, kl) => sum + kl, 0) / values.length : null;
+  });
+}
+
+/** Index of the token on which the models are furthest apart, or -1. */
+export function widest(tokens) {
+  let found = -1;
+  let largest = 0;
+  tokens.forEach((seen, index) => {
+    const kl = seen ? klOf(seen) : undefined;
+    if (kl > largest) [found, largest] = [index, kl];
+  });
+  return found;
+}
+
+/** Does a shadow find another token likeliest than this model does? Undefined where the alternatives are not known. */
+export function disputed(seen) {
+  const likeliest = (view) => view.top?.[0]?.[0] ?? view.top?.[0]?.[1];
+  const first = likeliest(seen);
+  const others = (seen.shades ?? []).map(likeliest).filter((token) => token !== undefined);
+  return first === undefined || others.length === 0 ? undefined : others.some((token) => token !== first);
+}
+
+/**
+ * The next token worth a look after `from` (before it with `step` -1), going round at the end; -1 where there is none.
+ * With shadows that is one that models dispute, without one that surprised.
+ */
+export function nextRemarkable(tokens, from, step = 1) {
+  const shaded = tokens.some((seen) => seen?.shades?.length);
+  const remarkable = (seen) => seen && (shaded ? levelOf("kl", seen) >= 4 : levelOf("probability", seen) >= 4);
+  for (let i = 1; i <= tokens.length; i++) {
+    const at = (from + step * i + tokens.length * 2) % tokens.length;
+    if (remarkable(tokens[at])) return at;
+  }
+  return shaded ? widest(tokens) : -1;
+}
+
+/** How well a model foretold a text: {count, mean (log-probability), perplexity}; null where it judged no token. */
+export function foretold(tokens) {
+  const known = tokens.filter((seen) => typeof seen?.logprob === "number");
+  if (known.length === 0) return null;
+  const mean = known.reduce((sum, seen) => sum + seen.logprob, 0) / known.length;
+  return { count: known.length, mean, perplexity: Math.exp(-mean) };
+}
+
+/** Indices of the tokens that were least expected, the hardest first. */
+export function hardest(tokens, most = 8) {
+  return tokens
+    .map((seen, index) => [index, seen?.logprob])
+    .filter(([, logprob]) => typeof logprob === "number" && logprob < Math.log(0.5))
+    .sort((a, b) => a[1] - b[1])
+    .slice(0, most)
+    .map(([index]) => index);
+}
