@@ -91,7 +91,7 @@ class Command(BaseCommand):
         return f"unix://{path}", Child("bus", argv, last=True, log=log)
 
     def _prepare(self) -> None:
-        if os.environ.get("DIPTYCH_ENGINE") != "fake":
+        if os.environ.get("DIPTYCH_ENGINE") not in ("fake", "remote"):
             pull = [sys.executable, "-m", "models_backend", "pull"]  # the default model
             environment = {**os.environ, "DIPTYCH_HOME": str(settings.DIPTYCH_HOME)}
             if subprocess.run(pull, cwd=settings.BASE_DIR, env=environment, check=False).returncode != 0:
