@@ -66,7 +66,8 @@ def worker() -> None:
 
     settings = Settings()
     threads.configure(settings)  # before torch is imported
-    serve.serve(settings)
+    with plainly():
+        serve.serve(settings)
 
 
 @app.command()
