@@ -137,4 +137,5 @@ def merge(shared: Params, overrides: dict[str, Any]) -> Params:
     Raises msgspec.ValidationError, which names the field, if a value is out of bounds or unknown.
     """
     values = {**msgspec.to_builtins(shared), **overrides}
-    return msgspec.convert({name: value for name, value in values.items() if value is not None}, Params)
+    given = {name: value for name, value in values.items() if value is not None}
+    return msgspec.convert(given, Params, str_keys=True)  # JSON has no other keys for the ids of logit_bias

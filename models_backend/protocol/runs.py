@@ -8,7 +8,8 @@ from .params import Params, TokenId, merge
 
 MAX_MESSAGES = 200
 MAX_PROMPT_CHARS = 200_000
-MAX_LANES = 8  # columns that one run may open with
+MAX_LANES = 8  # columns that the page opens a run with
+MAX_SAMPLES = 16  # lanes that a run may begin with: answers to one request of a program
 MAX_TAKES = 64  # lanes of one run in all, repeated ones included
 MAX_SHADOWS = 3
 MAX_TOOLS = 64
@@ -94,7 +95,7 @@ class RunSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """What was asked. Kept as it was, so that a run can be opened and run again."""
 
     prompt: Prompt
-    lanes: Annotated[tuple[LaneSpec, ...], Meta(min_length=1, max_length=MAX_LANES)]
+    lanes: Annotated[tuple[LaneSpec, ...], Meta(min_length=1, max_length=MAX_SAMPLES)]
     params: Params = Params()
 
     def lane_params(self, lane: LaneSpec) -> Params:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from models_backend.protocol import conversation
 from models_backend.protocol.params import Params, merge
 from models_backend.protocol.runs import MAX_PROMPT_CHARS, Chat, LaneSpec, Prompt, RunSpec, prompt_chars
 from models_backend.protocol.workers import ModelInfo
@@ -30,6 +31,8 @@ def check_prompt(prompt: Prompt) -> None:
     length = prompt_chars(prompt)
     if length > MAX_PROMPT_CHARS:
         raise BadParameter("prompt", f"The prompt has {length:,} characters; at most {MAX_PROMPT_CHARS:,} are allowed.")
+    if isinstance(prompt, Chat) and (wrong := conversation.trouble(prompt)):
+        raise BadParameter(f"prompt.{wrong[0]}", wrong[1])
     texts = [message.content for message in prompt.messages] if isinstance(prompt, Chat) else [prompt.text]
     if not any(text.strip() for text in texts):
         raise BadParameter("prompt", "The prompt is empty. Write something first.")
@@ -64,8 +67,8 @@ def check_overrides(shared: Params, lane: LaneSpec, place: str) -> None:
 
 def explain(error: Exception) -> tuple[str | None, str]:
     """Split msgspec's text into the path of the field and what was wrong with it."""
-    why, _, path = str(error).partition(" - at `$")
-    field = path.rstrip("`").lstrip(".") or None
+    why, *path = re.split(" - at (?:`key` in )?`\\$", str(error), maxsplit=1)  # a key stands in an object of that path
+    field = "".join(path).rstrip("`").lstrip(".") or None
     if unknown := re.search("unknown field `(.*)`", why):
         field = f"{field}.{unknown[1]}" if field else unknown[1]
     return field, f"{field}: {why}" if field else why
