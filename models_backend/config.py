@@ -21,9 +21,13 @@ class Settings(BaseSettings):
     fake_delay: float = Field(default=0.0, ge=0, le=10_000)  # ms between two tokens of the fake engine
     model: str = DEFAULT_MODEL  # in memory before the worker calls itself ready; the others load when first asked for
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    # "auto": on a CPU 4- or 8-bit weights where their answers stay close to float32's; elsewhere as `loader` says
+    precision: Literal["auto", "float32"] = "auto"
     threads: int | None = Field(default=None, ge=1, le=1024)  # None: as many as there are cores
     slots: int = Field(default=8, ge=1, le=256)  # lanes that one base answers at the same time
     context: int = Field(default=4096, ge=64, le=1_048_576)  # tokens a lane may reach, if its model can
+    # MiB of adapters that one base keeps in memory; those not used for longest make room for others
+    adapter_memory: int = Field(default=1024, ge=1, le=1 << 20)
     remote_url: str = ""  # an OpenAI-compatible server that answers too
     remote_key: SecretStr = SecretStr("")  # its key
     remotes: str = ""  # several servers: a TOML file, or JSON

@@ -1,7 +1,7 @@
 """An adapter as the kernels read it: float16 in the order of the groups that it changes, and a table of addresses."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,14 @@ import torch
 from models_backend.text.adapter_file import refuse
 from models_backend.text.adapter_weights import AdapterWeights, Change, check_tie, fit
 
+from . import fields as f
 from .dot import BLOCK, LANES
 from .layout import PARTS
-from .pack import Packed, unpack
-from .step import (
-    AT, BITS, BLOCKS, EMBEDDING, FIELDS, FROM, GAIN, GROUPS, HEAD, OF, PART, RANK, SITE, SITES, TO, UP, A, B, Model, S, W,
-)  # fmt: skip
-from .step import PARTS as COUNT
+from .pack import Packed, Unpackable, pack, unpack
+from .step import Model
 
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
-_AROUND = {"lm_head": HEAD, "model.embed_tokens": EMBEDDING}
+_AROUND = {"lm_head": f.HEAD, "model.embed_tokens": f.EMBEDDING}
 _SITE_OF = {module: (site, part) for site, modules in PARTS.items() for part, module in enumerate(modules)}
 
 
@@ -45,21 +43,23 @@ def pack_adapter(model: Model, weights: AdapterWeights, tied: bool) -> PackedAda
     """
     if weights.tied and tied:
         check_tie(weights.changes.get("model.embed_tokens"), weights.changes.get("lm_head"))
-    table = np.zeros((len(model.matrices), SITES, SITE), np.int64)
+    table = np.zeros((len(model.matrices), f.SITES, f.SITE), np.int64)
     memory: list[np.ndarray] = []
     sites: dict[tuple[int, int], list[tuple[int, Change]]] = {}
     for path, change in weights.changes.items():
         layer, site, part = _place(model, path)
-        if change.embedding != ((layer, site) == (len(table) - 1, EMBEDDING)):
+        if change.embedding != ((layer, site) == (len(table) - 1, f.EMBEDDING)):
             raise refuse(f"it changes {path} as {'an embedding table' if change.embedding else 'a linear layer'}.")
         first, last = _span(model, layer, site, part)
-        sizes = (int(model.matrices[layer, site, BLOCKS]) * BLOCK, last - first)
+        sizes = (int(model.matrices[layer, site, f.BLOCKS]) * BLOCK, last - first)
         if change.embedding:
             sizes = (sizes[1], sizes[0])
 
         def stored(layer: int = layer, site: int = site, first: int = first, last: int = last) -> torch.Tensor:
             return torch.from_numpy(_matrix(model, layer, site)[first:last])
 
+        if change.copy is not None:  # the base's matrix as the file has it is compared as it would be packed
+            change = replace(change, copy=_as_packed(change.copy, int(model.matrices[layer, site, f.BITS])))
         sites.setdefault((layer, site), []).append((first, fit(path, change, sizes, stored, change.embedding)))
     try:
         for (layer, site), parts in sites.items():
@@ -82,10 +82,10 @@ def _place(model: Model, path: str) -> tuple[int, int, int]:
 
 def _span(model: Model, layer: int, site: int, part: int) -> tuple[int, int]:
     """First and last output of a part of a matrix, the last not included."""
-    outputs = int(model.matrices[layer, site, GROUPS]) * LANES
+    outputs = int(model.matrices[layer, site, f.GROUPS]) * LANES
     if layer == len(model.matrices) - 1 or len(PARTS[site]) == 1:
         return 0, outputs
-    shares = [1, 1] if site == UP else [model.heads, model.kv_heads, model.kv_heads]
+    shares = [1, 1] if site == f.UP else [model.heads, model.kv_heads, model.kv_heads]
     size = outputs // sum(shares)
     return sum(shares[:part]) * size, sum(shares[: part + 1]) * size
 
@@ -93,10 +93,17 @@ def _span(model: Model, layer: int, site: int, part: int) -> tuple[int, int]:
 def _matrix(model: Model, layer: int, site: int) -> np.ndarray:
     """float32 [outputs, inputs]"""
     row = model.matrices[layer, site]
-    groups, blocks, bits = int(row[GROUPS]), int(row[BLOCKS]), int(row[BITS])
-    weights = model.blob[row[W] :][: groups * blocks * 64 * bits].reshape(groups, blocks, -1)
-    scales = model.blob[row[S] :][: groups * blocks * 4 * LANES].view(np.float16).reshape(groups, blocks, 2, LANES)
+    groups, blocks, bits = int(row[f.GROUPS]), int(row[f.BLOCKS]), int(row[f.BITS])
+    weights = model.blob[row[f.W] :][: groups * blocks * 64 * bits].reshape(groups, blocks, -1)
+    scales = model.blob[row[f.S] :][: groups * blocks * 4 * LANES].view(np.float16).reshape(groups, blocks, 2, LANES)
     return unpack(Packed(weights, scales, bits))
+
+
+def _as_packed(matrix: torch.Tensor, bits: int) -> torch.Tensor:
+    try:
+        return torch.from_numpy(unpack(pack(matrix.float().numpy(), least=bits)))
+    except Unpackable as error:
+        raise refuse(f"the base's weights that it brings cannot be read: {error}") from None
 
 
 def _fill(row: np.ndarray, memory: list[np.ndarray], parts: list[tuple[int, Change]]) -> None:
@@ -108,19 +115,19 @@ def _fill(row: np.ndarray, memory: list[np.ndarray], parts: list[tuple[int, Chan
 
     embedding = parts[0][1].embedding
     downs = [change.down.numpy() for _, change in parts]
-    # An embedding looks up the row of its id; a product goes along each row of A.
-    row[A] = keep(_halves(downs[0]) if embedding else _halves(np.concatenate(downs, 1).T))
-    row[RANK], row[COUNT] = sum(down.shape[1] for down in downs), len(parts)
+    # An embedding looks up the row of its id; a product goes along each row of f.A.
+    row[f.A] = keep(_halves(downs[0]) if embedding else _halves(np.concatenate(downs, 1).T))
+    row[f.RANK], row[f.COUNT] = sum(down.shape[1] for down in downs), len(parts)
     at = 0
     for number, (first, change) in enumerate(parts):
         up = change.up.numpy()
         rank, outputs = up.shape
         if not embedding:
             up = up.reshape(rank, -1, LANES).transpose(1, 0, 2)
-        fields = row[PART + FIELDS * number : PART + FIELDS * (number + 1)]
-        fields[[FROM, TO, AT, OF]] = first // LANES, (first + outputs) // LANES, at, rank
-        fields[B] = keep(_halves(up))
-        fields[GAIN] = 0 if change.gain is None else keep(change.gain.numpy().astype(np.float32))
+        fields = row[f.PART + f.FIELDS * number : f.PART + f.FIELDS * (number + 1)]
+        fields[[f.FROM, f.TO, f.AT, f.OF]] = first // LANES, (first + outputs) // LANES, at, rank
+        fields[f.B] = keep(_halves(up))
+        fields[f.GAIN] = 0 if change.gain is None else keep(change.gain.numpy().astype(np.float32))
         at += rank
 
 

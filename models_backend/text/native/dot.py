@@ -1,9 +1,9 @@
 """The inner product that a step is made of, written in LLVM's own words, and the few other things numba cannot say.
 
-`tile` multiplies 16 outputs of a packed matrix (pack.py tells the layout) with 1 to 4 rows of activations in whole
-numbers of 8 bits, as llama.cpp's Q4_1 x Q8_1 does: within a block of 32 inputs the products are summed exactly, and only
-the block's sum is scaled. Each row's sums are taken in the same order whatever rows lie beside it, so a row has the same
-bits alone, in a batch and in a prompt.
+A tile multiplies 16 outputs of a packed matrix (pack.py tells the layout) with 1 to 4 rows of activations in whole
+numbers of 8 bits, as llama.cpp's Q4_1 x Q8_1 does: within a block of 32 inputs the products are summed exactly, and
+only the block's sum is scaled. Each row's sums are taken in the same order whatever rows lie beside it, so a row has
+the same bits alone, in a batch and in a prompt.
 """
 
 from collections.abc import Callable

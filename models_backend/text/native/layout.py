@@ -4,21 +4,20 @@ from typing import Any
 
 import numpy as np
 
+from . import fields as f
 from .dot import BLOCK, LANES
 from .pack import Packed, Unpackable, join, pack
 from .packed_file import PackedFile
-from .step import (
-    BIAS, BITS, BLOCKS, DOWN, EMBEDDING, GROUPS, HEAD, MATRIX, OUT, QKV, SITES, UP, Model, S, W,
-)  # fmt: skip
+from .step import Model
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 ROPES = ("default", "linear", "llama3", "yarn")
 # Site by site, the modules whose outputs are computed together.
 PARTS = {
-    QKV: ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    OUT: ("self_attn.o_proj",),
-    UP: ("mlp.gate_proj", "mlp.up_proj"),
-    DOWN: ("mlp.down_proj",),
+    f.QKV: ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    f.OUT: ("self_attn.o_proj",),
+    f.UP: ("mlp.gate_proj", "mlp.up_proj"),
+    f.DOWN: ("mlp.down_proj",),
 }
 _NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
 
@@ -38,8 +37,8 @@ def why_not(config: Any) -> str | None:
         return "its layers differ in kind"
     size = head_size(config)
     widths = (size * config.num_attention_heads, size * config.num_key_value_heads, config.intermediate_size)
-    if any(width % BLOCK for width in (config.hidden_size, *widths)) or config.vocab_size % LANES:
-        return f"its sizes are not multiples of {BLOCK}"
+    if any(width % BLOCK for width in (config.hidden_size, *widths)) or config.vocab_size % LANES or size % LANES:
+        return f"its sizes are not multiples of {BLOCK} and {LANES}"
     return None
 
 
@@ -84,9 +83,9 @@ def gather(state: dict[str, Any], config: Any, frequencies: np.ndarray) -> dict[
 
 
 def arrange(file: PackedFile, config: Any, context: int, scaling: float) -> Model:
-    """The tables of a step over the tensors of `file`, for `context` positions. `scaling` is the rope's, of attention."""
+    """The tables of a step over the tensors of `file`, for `context` positions; `scaling` is the rope's."""
     layers = config.num_hidden_layers
-    matrices = np.zeros((layers + 1, SITES, MATRIX), np.int64)
+    matrices = np.zeros((layers + 1, f.SITES, f.MATRIX), np.int64)
     norms = np.full((layers + 1, len(_NORMS)), -1, np.int64)
     for layer in range(layers):
         for site in PARTS:
@@ -98,8 +97,8 @@ def arrange(file: PackedFile, config: Any, context: int, scaling: float) -> Mode
     norms[layers, 0] = file.offsets["norm"] // 4
     frequencies = file.tensor("frequencies")[: head_size(config) // 2]
     angles = np.arange(context, dtype=np.float32)[:, None] * frequencies
-    _describe(file, "head", matrices[layers, HEAD])
-    _describe(file, "head" if config.tie_word_embeddings else "embedding", matrices[layers, EMBEDDING])
+    _describe(file, "head", matrices[layers, f.HEAD])
+    _describe(file, "head" if config.tie_word_embeddings else "embedding", matrices[layers, f.EMBEDDING])
     return Model(
         blob=file.blob,
         floats=file.blob.view(np.float32),
@@ -117,7 +116,7 @@ def arrange(file: PackedFile, config: Any, context: int, scaling: float) -> Mode
 def _describe(file: PackedFile, name: str, row: np.ndarray) -> None:
     bits = next(bits for bits in (4, 8) if f"{name}.{bits}" in file)
     groups, blocks, _ = file.shapes[f"{name}.{bits}"]
-    row[[W, S, GROUPS, BLOCKS, BITS, BIAS]] = (
+    row[[f.W, f.S, f.GROUPS, f.BLOCKS, f.BITS, f.BIAS]] = (
         file.offsets[f"{name}.{bits}"],
         file.offsets[f"{name}.scales"],
         groups,

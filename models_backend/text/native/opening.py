@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ TEXTS = (
 
 
 def open_runner(
-    folder: Path, config: Any, encode: Any, slots: int, context: int, memory: int, threads: int, note: Note
+    folder: Path, config: Any, encode: Any, slots: int, context: int, memory: int, threads: int | None, note: Note
 ) -> NativeRunner | None:
-    """A runner over the packed weights of the model in `folder`, or None where the kernels cannot or should not serve it.
+    """A runner over the packed weights of the model in `folder`, or None where the kernels should not serve it.
 
     `encode` gives the ids of a text; `memory` (bytes) is for keys and values. Packs the weights when that was not done
     yet, which takes seconds and as much memory as the model in float32.
@@ -48,7 +49,7 @@ def open_runner(
     if float(file.facts["kl"]) > MAX_KL:
         log.warning("packed weights would move %s by a KL of %s: float32 serves it", folder.name, file.facts["kl"])
         return None
-    return _over(file, config, slots, context, memory, threads)
+    return over(file, config, slots, context, memory, threads or max(1, (os.cpu_count() or 1) - 1))
 
 
 def divergence(runner: NativeRunner, texts: list[list[int]], logprobs: list[torch.Tensor]) -> tuple[float, float]:
@@ -87,7 +88,7 @@ def _pack(folder: Path, config: Any, encode: Any, note: Note) -> PackedFile:
     texts = [encode(text) for text in TEXTS]
     with torch.inference_mode():
         logprobs = [model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1) for ids in texts]
-    runner = _over(file, config, 1, max(len(ids) for ids in texts), 1 << 40, 1)
+    runner = over(file, config, 1, max(len(ids) for ids in texts), 1 << 40, 1)
     kl, same = divergence(runner, texts, logprobs)
     file.facts.update(kl=f"{kl:.6f}", same=f"{same:.4f}")
     log.info("%s, packed: KL %.5f from float32, the same likeliest token in %.1f %%", folder.name, kl, 100 * same)
@@ -95,7 +96,8 @@ def _pack(folder: Path, config: Any, encode: Any, note: Note) -> PackedFile:
     return file
 
 
-def _over(file: PackedFile, config: Any, slots: int, context: int, memory: int, threads: int) -> NativeRunner:
+def over(file: PackedFile, config: Any, slots: int, context: int, memory: int, threads: int) -> NativeRunner:
+    """A runner over packed weights that are in memory."""
     model = layout.arrange(file, config, context, float(file.facts["scaling"]))
     return NativeRunner(model, bool(config.tie_word_embeddings), slots, context, memory, threads)
 

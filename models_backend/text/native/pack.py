@@ -1,8 +1,8 @@
-"""Weights as the kernels read them: whole numbers of 4 or 8 bits, a scale and an offset for each 32 inputs of an output.
+"""Weights as the kernels read them: whole numbers of 4 or 8 bits, with a scale and an offset for each 32 of an output.
 
 weight = scale * q + offset, scale and offset in float16. Outputs lie in groups of 16, so that one load brings the same
-four inputs of all 16. A matrix whose weights lie on a 4-bit grid already (a GGUF of type Q4_0 or Q4_1) keeps it, exactly;
-every other becomes 8 bits, which loses about as much as float16 activations do.
+four inputs of all 16. A matrix whose weights lie on a 4-bit grid already (a GGUF of type Q4_0 or Q4_1) keeps it,
+exactly; every other becomes 8 bits.
 """
 
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def join(parts: list[Packed]) -> Packed:
 
 
 def _quantise(blocks: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """q uint8, scale and offset float16. 4 bits reach from the least to the greatest, 8 bits as far below 0 as above."""
+    """q uint8, scale and offset float16. 4 bits reach from the least to the greatest, 8 bits equally far both ways."""
     if bits == 4:
         low, high = blocks.min(-1, keepdims=True), blocks.max(-1, keepdims=True)
         scale, offset = _half((high - low) / 15), _half(low)

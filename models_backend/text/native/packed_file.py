@@ -1,4 +1,4 @@
-"""The file that packed weights lie in, beside the model they were made of: safetensors, each tensor on a line of 64 bytes.
+"""The file that packed weights lie in, beside the model: safetensors, with each tensor on a line of 64 bytes.
 
 Made once; read in a fraction of a second, for it is read as it will lie in memory. The header tells which model file it
 was made of, so that a changed model is packed anew.
@@ -85,7 +85,7 @@ def write(folder: Path, file: PackedFile, facts: dict[str, str]) -> None:
 
 
 def read(folder: Path) -> PackedFile:
-    """Raises Unreadable if there is no such file, or it is damaged, or of another model or another version of Diptych."""
+    """Raises Unreadable if there is no such file, or it is damaged, or was made of another model."""
     try:
         with (folder / NAME).open("rb") as file:
             size = os.fstat(file.fileno()).st_size

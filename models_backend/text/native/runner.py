@@ -12,9 +12,10 @@ from models_backend.text.adapter_weights import AdapterWeights
 from models_backend.text.contract import EngineError, Feed, Outcome
 from models_backend.text.strength import DORA
 
+from . import fields as f
 from .adapters import PackedAdapter, pack_adapter
 from .dot import BLOCK, LANES
-from .step import BITS, BLOCKS, GROUPS, HEAD, LINE, RANK, REGIONS, SITE, SITES, Model, Room, Rows
+from .step import LINE, REGIONS, Model, Room, Rows
 from .team import Team
 
 CHUNK = 64  # ids of prompts in one pass beside running rows: some 50 ms
@@ -27,18 +28,20 @@ class NativeRunner:
 
     device = "cpu"
     copies = True
+    tokens: int | None = None
+    number_bytes = 2
     chunk: int | None = CHUNK
 
     def __init__(self, model: Model, tied: bool, slots: int, context: int, memory: int, threads: int) -> None:
         """Keys and values take at most `memory` bytes: fewer `slots` first, then a shorter `context` (tokens)."""
         self.model = model
         self.layers = len(model.matrices) - 1
-        self.vocabulary = int(model.matrices[self.layers, HEAD, GROUPS]) * LANES
-        self.hidden = int(model.matrices[self.layers, HEAD, BLOCKS]) * BLOCK
+        self.vocabulary = int(model.matrices[self.layers, f.HEAD, f.GROUPS]) * LANES
+        self.hidden = int(model.matrices[self.layers, f.HEAD, f.BLOCKS]) * BLOCK
         self.precision = _describe(model)
         self._tied = tied
         self._size = 2 * model.cos.shape[1]
-        self.slots, self.context = self._fit(slots, context, memory)
+        self.slots, self.cache_slots, self.context = self._fit(slots, context, memory)
         self._adapters: dict[str, PackedAdapter] = {}
         self._places: dict[str, int] = {}  # rows of the table of adapters
         self._room = self._furnish()
@@ -99,7 +102,9 @@ class NativeRunner:
         """`logits` with slots of their own, empty before and after: no row's state is read or changed."""
         if len({feed.slot for feed in feeds}) > PROBES:
             raise IndexError(f"a probe has at most {PROBES} slots")
-        order = {slot: self.slots + i for i, slot in enumerate(dict.fromkeys(feed.slot for feed in feeds))}
+        order = {
+            slot: self.slots + self.cache_slots + i for i, slot in enumerate(dict.fromkeys(feed.slot for feed in feeds))
+        }
         return self.logits([replace(feed, slot=order[feed.slot]) for feed in feeds])
 
     # Adapters ------------------------------------------------------------------------------------------------------
@@ -148,23 +153,25 @@ class NativeRunner:
             rows.adapters[first:last],
             rows.strengths[first:last],
         )
-        needed = max((int(a.table[..., RANK].max()) for a in self._adapters.values()), default=0)
+        needed = max((int(a.table[..., f.RANK].max()) for a in self._adapters.values()), default=0)
         if needed > self._room.ranks.shape[1]:
             self._room = self._room._replace(ranks=np.zeros((ROWS, needed), np.float32))
         self._team.run(self.model, part, self._room, logits[begin:end])
 
-    def _fit(self, slots: int, context: int, memory: int) -> tuple[int, int]:
+    def _fit(self, slots: int, context: int, memory: int) -> tuple[int, int, int]:
+        """Slots for rows, as many again for prompts that are kept, and the context, for `memory` bytes at the most."""
         per_token = 2 * 2 * self.layers * self.model.kv_heads * self._size
-        slots = max(1, min(slots, memory // (per_token * context) - PROBES))
-        return slots, max(64, min(context, memory // (per_token * (1 + PROBES))))
+        whole = memory // (per_token * context) - PROBES
+        rows = max(1, min(slots, whole))
+        return rows, max(0, min(slots, whole - rows)), max(64, min(context, memory // (per_token * (1 + PROBES))))
 
     def _furnish(self) -> Room:
         """Keys and values are only promised here: the system gives a page when it is first written to."""
         matrices, model = self.model.matrices, self.model
-        inputs = int(matrices[:, :, BLOCKS].max()) * BLOCK
-        wide = int(matrices[: self.layers, :, GROUPS].max()) * LANES
+        inputs = int(matrices[:, :, f.BLOCKS].max()) * BLOCK
+        wide = int(matrices[: self.layers, :, f.GROUPS].max()) * LANES
         blocks = -(-self.context // LANES)
-        heads = (self.slots + PROBES, self.layers, model.kv_heads)
+        heads = (self.slots + self.cache_slots + PROBES, self.layers, model.kv_heads)
         return Room(
             keys=np.empty((*heads, blocks, self._size, LANES), np.uint16),
             values=np.empty((*heads, blocks * LANES, self._size), np.uint16),
@@ -175,12 +182,12 @@ class NativeRunner:
             wide=np.zeros((ROWS, wide), np.float32),
             ranks=np.zeros((ROWS, 1), np.float32),
             scores=np.zeros((1, model.heads // model.kv_heads, blocks * LANES), np.float32),
-            adapters=np.zeros((4, self.layers + 1, SITES, SITE), np.int64),
+            adapters=np.zeros((4, self.layers + 1, f.SITES, f.SITE), np.int64),
             counters=np.zeros((1, 2, LINE), np.int64),
         )
 
 
 def _describe(model: Model) -> str:
     """Of the weights of the layers: `4-bit`, `8-bit`, or both."""
-    bits = sorted({int(one) for one in model.matrices[:-1, :, BITS].ravel()})
+    bits = sorted({int(one) for one in model.matrices[:-1, :, f.BITS].ravel()})
     return " and ".join(f"{one}-bit" for one in bits)

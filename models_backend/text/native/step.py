@@ -28,26 +28,41 @@ from .dot import (
     make_tile,
     peek,
 )
+from .fields import (
+    AT,
+    BIAS,
+    BITS,
+    BLOCKS,
+    COUNT,
+    DOWN,
+    EMBEDDING,
+    FIELDS,
+    FROM,
+    GAIN,
+    GROUPS,
+    HEAD,
+    OF,
+    OUT,
+    PART,
+    QKV,
+    RANK,
+    TO,
+    UP,
+    A,
+    B,
+    S,
+    W,
+)
 
-# Sites of adapters and matrices in a layer; a row of tables behind the layers holds the head and the embedding.
-QKV, OUT, UP, DOWN = range(4)
-SITES = 4
-HEAD, EMBEDDING = 0, 1
-# Fields of a matrix: offsets in bytes into the weights, groups of 16 outputs, blocks of 32 inputs, bits, bias (floats).
-W, S, GROUPS, BLOCKS, BITS, BIAS, MATRIX = 0, 1, 2, 3, 4, 5, 6
-# Fields of an adapter's site: address of A, its rank in all, number of parts, then each part's fields.
-A, RANK, PARTS, PART = 0, 1, 2, 3
-FROM, TO, AT, OF, B, GAIN, FIELDS = 0, 1, 2, 3, 4, 5, 6  # groups it changes, where in u its rank lies, the rank,
-# addresses of its B and of DoRA's gains (0: none)
-MAX_PARTS = 3
-SITE = PART + FIELDS * MAX_PARTS
 REGIONS = 10  # of a layer; three more are around the layers
 LINE = 8  # int64 of a cache line: counters on one line would slow each other
 
 
 class Model(NamedTuple):
-    """The weights. `norms` [layers + 1, 4] are offsets into `floats`: before attention, before the MLP, of q, of k (-1: none);
-    the last row's first is the final norm."""
+    """The weights. `norms` [layers + 1, 4] are offsets into `floats`: before attention, before the MLP, of q, of k.
+
+    -1 is none; the last row's first is the final norm.
+    """
 
     blob: np.ndarray  # uint8
     floats: np.ndarray  # float32, the same memory
@@ -319,7 +334,7 @@ def _add_delta(
 ) -> None:
     """held[at] += B (A x) for the outputs of one group; with DoRA the base's own part is first brought to its gain."""
     table = room.adapters[adapter, layer, site]
-    for part in range(table[PARTS]):
+    for part in range(table[COUNT]):
         fields = table[PART + FIELDS * part : PART + FIELDS * (part + 1)]
         if fields[FROM] <= group < fields[TO]:
             groups = fields[TO] - fields[FROM]

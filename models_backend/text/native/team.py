@@ -1,4 +1,4 @@
-"""The threads that run a pass together. Between passes they sleep: a machine with other work to do loses nothing to them."""
+"""The threads that run a pass together. Between passes they sleep, and take nothing from a busy machine."""
 
 import threading
 from queue import SimpleQueue
