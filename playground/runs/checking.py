@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from models_backend.protocol import conversation
+from models_backend.protocol import abilities, conversation
 from models_backend.protocol.params import Params, merge
-from models_backend.protocol.runs import MAX_PROMPT_CHARS, Chat, LaneSpec, Prompt, RunSpec, prompt_chars
+from models_backend.protocol.runs import MAX_PROMPT_CHARS, Chat, LaneSpec, Prompt, RunSpec, Variant, prompt_chars
 from models_backend.protocol.workers import ModelInfo
 from playground.errors import BadParameter, NoWorker
 
@@ -36,6 +36,8 @@ def check_prompt(prompt: Prompt) -> None:
     texts = [message.content for message in prompt.messages] if isinstance(prompt, Chat) else [prompt.text]
     if not any(text.strip() for text in texts):
         raise BadParameter("prompt", "The prompt is empty. Write something first.")
+    if isinstance(prompt, Chat) and prompt.continue_final and prompt.messages[-1].role != "assistant":
+        raise BadParameter("prompt.continue_final", "Only an assistant's message, and the last, can be continued.")
 
 
 def check_lane(spec: RunSpec, lane: LaneSpec, known: dict[str, ModelInfo], place: str) -> str:
@@ -54,7 +56,44 @@ def check_lane(spec: RunSpec, lane: LaneSpec, known: dict[str, ModelInfo], place
         raise BadParameter(
             f"{place}.model", f"{model.id} has no chat template. Use a completion prompt, or choose another model."
         )
+    check_abilities(spec, lane, model, place)
+    for index, shadow in enumerate(lane.shadows):
+        check_shadow(shadow, model, known, f"{place}.shadows[{index}]")
     return model.queue
+
+
+def check_abilities(spec: RunSpec, lane: LaneSpec, model: ModelInfo, place: str) -> None:
+    """Refuse what the lane's model says that it cannot do, in the words of its engine."""
+    params = spec.lane_params(lane)
+    names = abilities.asked(spec.prompt, params, lane.strength, lane.prefix, lane.shadows)
+    refused = abilities.refusal(model, names)
+    if refused is not None:
+        name, why = refused
+        raise BadParameter(_field(name, lane, place), why)
+
+
+def check_shadow(shadow: Variant, model: ModelInfo, known: dict[str, ModelInfo], place: str) -> None:
+    """A shadow reads along in the same forward pass, so it must be of the same base."""
+    other = known.get(shadow.model)
+    if other is None or other.queue != model.queue:
+        raise BadParameter(
+            f"{place}.model", f"{shadow.model!r} cannot shadow {model.id}: a shadow is {model.queue} or tuned from it."
+        )
+    refused = abilities.refusal(other, ["strength"] if shadow.strength not in (None, 1) else [])
+    if refused is not None:
+        raise BadParameter(f"{place}.strength", refused[1])
+
+
+def _field(name: str, lane: LaneSpec, place: str) -> str:
+    """Where in the spec the thing stands that `abilities` calls `name`."""
+    first = name.partition(".")[0]
+    if first in ("tools", "continue_final"):
+        return f"prompt.{first}"
+    if first == "completion":
+        return f"{place}.model"
+    if first in ("strength", "prefix", "shadows"):
+        return f"{place}.{first}"
+    return f"{place}.overrides.{first}" if first in lane.overrides else f"params.{first}"
 
 
 def check_overrides(shared: Params, lane: LaneSpec, place: str) -> None:

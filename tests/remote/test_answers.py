@@ -197,7 +197,7 @@ def test_a_later_attempt_takes_the_place_of_the_earlier_one(house):
     house.until(lambda: server.asked)
     server.endless = False
     engine.submit(request("meta/base", attempt=2, resume_text="The river", resume_tokens=2))
-    events = [event for event in house.hear(engine)]
+    events = house.hear(engine)
     later = events[[getattr(event, "attempt", 0) for event in events].index(2) :]
     assert text_of(later) == "".join(WORDS[2:])
     assert count_of(later) == len(WORDS)

@@ -251,7 +251,7 @@ class Upstream:
             choice["text"] = word or ""
         sent = {"id": "x", "model": model, "choices": [choice]}
         if word is not None and body is not None:
-            id_ = self.words.index(word) + 100
+            id_ = 100 + (self.words.index(word) if word in self.words else len(self.words))
             if body.get("return_token_ids"):
                 choice["token_ids"] = [id_]
             if body.get("logprobs"):
