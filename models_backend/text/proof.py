@@ -11,12 +11,16 @@ from torch import Tensor
 
 from models_backend.protocol.workers import Proof
 
-from .contract import Feed, Score
+from .adapter_weights import AdapterWeights
+from .contract import EngineError, Feed, Score
+from .draw import outcomes
 from .runner import TorchRunner
 
 PROBE = 16  # ids
 DECODED = 3  # of them, one by one
 # Share of the largest logit by which two right ways to compute it may differ (order of sums), by bytes of the type.
+NOBODY = "no adapter has this name"
+SAME = 1e-3  # nats, between a model and itself
 TOLERANCE = {8: 1e-6, 4: 1e-3, 2: 6e-2}
 
 
@@ -53,29 +57,71 @@ def self_test(runner: TorchRunner, expected: Tensor, vocabulary: int) -> str | N
     return None if worst <= allowed else f"logits are off by {worst:.3g}, more than {allowed:.3g}"
 
 
-def mixed_pass(runner: TorchRunner, adapter: str | None, vocabulary: int) -> Tensor:
-    """Logits [2, vocabulary] of two rows on the same probe: the base's, and one that carries `adapter`."""
+def probe_for(weights: AdapterWeights, vocabulary: int) -> list[int]:
+    """The usual probe; half of it other ids for an adapter of the embedding, which may have trained those alone."""
     ids = probe(vocabulary)
-    logits = runner.logits([ask(0, None, 0, ids), ask(1, adapter, 0, ids)])
-    for slot in (0, 1):
-        runner.release(slot)
-    return logits
+    for change in weights.changes.values():
+        if change.embedding:
+            moved = change.down[:vocabulary].abs().sum(1)
+            count = min(PROBE // 2, len(moved))
+            ids[-count:] = [int(i) for i in moved.topk(count).indices]
+    return ids
 
 
-def prove(runner: TorchRunner, plain: Tensor, adapter: str, sha256: str, vocabulary: int) -> Proof:
-    """Hold the base row of a mixed pass against `plain`, the same pass before any adapter was attached."""
-    mixed = mixed_pass(runner, adapter, vocabulary)
+def mixed_pass(runner: TorchRunner, adapter: str | None, ids: Sequence[int]) -> Tensor:
+    """Logits [2, vocabulary] of two rows on the same probe: the base's, and one that carries `adapter`."""
+    return runner.probe([ask(0, None, 0, ids), ask(1, adapter, 0, ids)])
+
+
+def prove(runner: TorchRunner, plain: Tensor, adapter: str, sha256: str, ids: Sequence[int]) -> Proof:
+    """Hold the base row of a mixed pass against `plain`, the same pass on the same ids before it was attached."""
+    mixed = mixed_pass(runner, adapter, ids)
     equal = bool(torch.equal(mixed[0], plain[0]))
     delta = float((mixed[1].float() - mixed[0].float()).abs().max())
     finite = math.isfinite(delta)
-    proven = equal and finite and delta > 0
+    wrong = insight_test(runner, adapter, ids) if finite else None
+    proven = equal and finite and delta > 0 and wrong is None
     words = [
         "The base row is bit-equal to the base without adapters." if equal else "The base row has changed.",
         f"The adapter moves a logit by up to {delta:.3g}."
         if finite
         else "The adapter makes logits that are not finite.",
     ]
+    if wrong is not None:
+        words.append(wrong)
     return Proof("proven" if proven else "failed", equal, delta if finite else 0.0, sha256, " ".join(words))
+
+
+def insight_test(runner: TorchRunner, adapter: str, ids: Sequence[int]) -> str | None:
+    """Whether what is said of known tokens is of the very model that draws; returns what is wrong, or None.
+
+    Engines got this wrong without anybody noticing: scores of a prompt without the adapter's change of the output
+    layer (vLLM), an adapter that is not there answered by the base (PEFT).
+    """
+    try:
+        runner.probe([ask(0, NOBODY, 0, ids[:1])])
+        return "An adapter that is not there was taken for the base."
+    except EngineError:
+        pass
+    cut = len(ids) - DECODED
+    known = Score([*ids[1:], ids[0]], 1)
+    feeds = [
+        Feed(0, adapter, 0, ids, None, score=known),
+        Feed(1, adapter, 0, ids, None, score=known, shadows=0),
+        ask(2, adapter, 0, ids[:cut]),
+        ask(3, None, 0, ids[:cut]),
+    ]
+    logits = runner.probe(feeds)
+    scored, drawn, plain = (logits[row].float() for row in (cut - 1, 2 * len(ids), 2 * len(ids) + 1))
+    apart = float((scored - drawn).abs().max())
+    if apart > TOLERANCE[logits.element_size()] * float(drawn.abs().max()):
+        return f"Scored tokens have other logits than drawn ones, by up to {apart:.3g}."
+    if float((scored - plain).abs().max()) < apart / 4:  # a change as small as this still shows whose side they are on
+        return "Scored tokens have the logits of the base."
+    seen = outcomes(logits, feeds)[0].scored
+    if any(max(shade.kl, shade.reverse_kl) > SAME for one in seen for shade in one.shades) or len(seen) < len(ids):
+        return "A shadow of the same model sees another one."
+    return None
 
 
 def _rows(vocabulary: int) -> list[list[int]]:
