@@ -69,8 +69,8 @@ class Figures(Struct, frozen=True):
     """What an answer took. Times are milliseconds of the worker's clock.
 
     `first_ms` runs from the claim by the worker to the first token; `decode_ms` from the first token to the last, so
-    speed is (completion_tokens - 1) / decode_ms. Both count this attempt alone. `cached_tokens` of the prompt were in
-    the prefix cache and not computed again.
+    speed is (completion_tokens - 1) / decode_ms. Both count this attempt alone; a lane that went on from tokens that
+    it was given has no `decode_ms`. `cached_tokens` of the prompt were in the prefix cache and not computed again.
     """
 
     prompt_tokens: int = 0
@@ -133,7 +133,12 @@ class LaneStarted(Struct, frozen=True, tag="lane.started", omit_defaults=True):
 
 class LaneScored(Struct, frozen=True, tag="lane.scored"):
     """Prompt tokens `index`, `index + 1` ... as the model sees them; the first token of a prompt has nothing before it
-    and so is not among them."""
+    and so is not among them.
+
+    They come in order and without a gap, all of them before the lane's first token. So a lane that another worker goes
+    on with is scored anew only if its log has no token; then the same indices come once more, and say the same. A
+    reader keeps what it has of an index.
+    """
 
     lane: int
     index: int
