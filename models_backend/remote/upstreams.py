@@ -123,7 +123,7 @@ def _listed(text: str) -> tuple[Upstream, ...]:
     except OSError as error:
         raise _bad(f"{text} cannot be read: {error.strerror}.") from None
     except (msgspec.MsgspecError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _bad(f"it is neither a TOML file nor JSON: {error}") from None
+        raise _bad(f"DIPTYCH_REMOTES is neither a TOML file nor JSON: {error}") from None
     return _convert(value, _File, "DIPTYCH_REMOTES").remote
 
 
