@@ -94,14 +94,27 @@ def evaluate(
 
 @app.command()
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter rounds: about two minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter rounds: under ten minutes.")] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+    docs: Annotated[bool, typer.Option("--docs", help="Also put the figures into docs/performance.md.")] = False,
+    earlier: Annotated[
+        Path | None, typer.Option("--from", help="A report to show again, instead of measuring.")
+    ] = None,
+    fetch_gguf: Annotated[bool, typer.Option("--fetch-gguf", help="First fetch what llama.cpp reads.")] = False,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="Random weights instead of a model: 1b, 8b; on a GPU.")
+    ] = None,
+    without: Annotated[list[str] | None, typer.Option(help="A peer that takes no part, such as serve.")] = None,
 ) -> None:
-    """Measure the engine beside transformers and PEFT on this machine."""
-    from models_backend import bench as measure
+    """Measure the engine beside transformers, PEFT, llama.cpp and others on this machine."""
+    from models_backend import bench as room
 
     with plainly():
-        measure.run(Settings(), quick, out)
+        try:
+            room.bench(Settings(), quick, out, docs, earlier, fetch_gguf, shape or (), without or ())
+        except room.BadReport as error:
+            fail(error)
+            raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":
