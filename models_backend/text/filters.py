@@ -17,11 +17,12 @@ SORTABLE = 2048  # so few are sorted; more are counted into bins first
 
 def kept_among(
     best: Tensor, total: Tensor, top_k: Tensor, top_p: Tensor, log_min_p: Tensor, typical_p: Tensor | None
-) -> Tensor:
-    """Which of `best` [rows, n] are kept, as bools; settings are [rows, 1], `typical_p` None if no row has one.
+) -> tuple[Tensor, Tensor]:
+    """Which of `best` [rows, n] are kept, as bools; and for which rows [rows] that may be too few to tell.
 
-    `best` are each row's n highest scores in falling order, `total` [rows, 1] the logsumexp of all. Where the last one
-    is kept the row's kept set may be larger than n, and all of this row's answers are void.
+    `best` are each row's n highest scores in falling order, `total` [rows, 1] the logsumexp of all. The settings are
+    [rows, 1], `typical_p` None if no row has one. A row whose n-th is still kept by the filters before typical_p may
+    have more to keep, unless n are all there are.
     """
     limited = top_k > 0
     last = best.gather(-1, top_k.clamp(1, best.shape[-1]) - 1)
@@ -31,16 +32,15 @@ def kept_among(
     needed = (mass.cumsum(-1) - mass < top_p).sum(-1, keepdim=True).clamp_(min=1)
     keep &= (best >= best.gather(-1, needed - 1)) | (top_p >= 1)
     keep &= best >= best[:, :1] + log_min_p
+    short = keep[:, -1]
     if typical_p is None:
-        return keep
-    whole = ~keep[:, -1:]
+        return keep, short
     logs = best - best.masked_fill(~keep, -torch.inf).logsumexp(-1, keepdim=True)
     mass = logs.exp() * keep
     surprise = _surprise(logs, mass, keep)
     ordered, order = surprise.sort(-1)
     needed = (mass.gather(-1, order).cumsum(-1) < typical_p).sum(-1, keepdim=True).clamp_(max=best.shape[-1] - 1)
-    typical = keep & (surprise <= ordered.gather(-1, needed))
-    return torch.where((typical_p >= 1) | ~whole, keep, typical)
+    return keep & ((surprise <= ordered.gather(-1, needed)) | (typical_p >= 1)), short
 
 
 def keep_only(scores: Tensor, used: Used) -> Tensor:

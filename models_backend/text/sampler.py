@@ -111,7 +111,7 @@ def _pick_filtered(scores: Tensor, settings: _Settings) -> Tensor:
     vocabulary = scores.shape[-1]
     window = min(WINDOW, vocabulary) if scores.device.type == "cpu" else vocabulary
     best, ids = scores.topk(window)
-    keep = kept_among(
+    keep, short = kept_among(
         best,
         scores.logsumexp(-1, keepdim=True),
         settings.top_k,
@@ -123,7 +123,7 @@ def _pick_filtered(scores: Tensor, settings: _Settings) -> Tensor:
     picked = ids.gather(-1, noisy.argmax(-1, keepdim=True))[:, 0]
     if window < vocabulary:
         all_ids = torch.arange(vocabulary)[None]
-        for row in keep[:, -1].nonzero()[:, 0].tolist():
+        for row in short.nonzero()[:, 0].tolist():
             noise = gumbel(settings.keys[row : row + 1], all_ids, settings.dtype)[0]
             picked[row] = noise.add_(keep_only(scores[row], settings.used[row])).argmax()
     return picked

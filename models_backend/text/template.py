@@ -40,19 +40,23 @@ class _TooMuch(Exception):
     """A limit was reached."""
 
 
+NO_TOOLS = "its template has no place for tools."
+
+
+def takes_tools(source: str) -> bool:
+    """Whether a template does anything with tools. One that does not compile takes none."""
+    try:
+        return "tools" in _words(_environment().parse(source))
+    except (jinja2.TemplateError, RecursionError):
+        return False
+
+
 class ChatTemplate:
     """A compiled chat template. `special` are the tokenizer's special tokens by name, as the template expects them."""
 
     def __init__(self, source: str, special: dict[str, str], max_seconds: float = MAX_SECONDS) -> None:
         """Raises EngineError, code `bad_template`, if it does not compile."""
-        environment = _Sandbox(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation], finalize=_bounded
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals.update(raise_exception=_raise, strftime_now=_strftime)
-        for name in _DULL:
-            environment.filters.pop(name, None)
-        environment.filters = {name: _guarded(name, made) for name, made in environment.filters.items()}
+        environment = _environment()
         self._special = special
         self._max_seconds = max_seconds
         try:
@@ -159,6 +163,18 @@ class _Deadline:
         if time.monotonic() > self._end:
             raise _TooMuch(f"it ran for more than {self._seconds:g} s.")
         return self._look
+
+
+def _environment() -> "_Sandbox":
+    environment = _Sandbox(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation], finalize=_bounded
+    )
+    environment.filters["tojson"] = _tojson
+    environment.globals.update(raise_exception=_raise, strftime_now=_strftime)
+    for name in _DULL:
+        environment.filters.pop(name, None)
+    environment.filters = {name: _guarded(name, made) for name, made in environment.filters.items()}
+    return environment
 
 
 def _words(template: nodes.Template) -> set[str]:
