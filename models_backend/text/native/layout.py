@@ -7,7 +7,7 @@ import numpy as np
 from . import fields as f
 from .dot import BLOCK, LANES
 from .pack import Packed, Unpackable, join, pack
-from .packed_file import PackedFile
+from .packed_file import PackedFile, Unreadable
 from .step import Model
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -83,22 +83,31 @@ def gather(state: dict[str, Any], config: Any, frequencies: np.ndarray) -> dict[
 
 
 def arrange(file: PackedFile, config: Any, context: int, scaling: float) -> Model:
-    """The tables of a step over the tensors of `file`, for `context` positions; `scaling` is the rope's."""
+    """The tables of a step over the tensors of `file`, for `context` positions; `scaling` is the rope's.
+
+    Raises Unreadable for tensors of other sizes than the config tells: the kernels would read beyond them.
+    """
     layers = config.num_hidden_layers
     matrices = np.zeros((layers + 1, f.SITES, f.MATRIX), np.int64)
     norms = np.full((layers + 1, len(_NORMS)), -1, np.int64)
+    sizes = _sizes(config)
     for layer in range(layers):
         for site in PARTS:
-            _describe(file, f"{layer}.{site}", matrices[layer, site])
+            _describe(file, f"{layer}.{site}", matrices[layer, site], sizes[site])
         for i in range(len(_NORMS)):
             name = f"{layer}.norm.{i}"
             if name in file:
+                if file.shapes[name][0] < (config.hidden_size if i < 2 else head_size(config)):
+                    raise Unreadable(f"{name} is too short")
                 norms[layer, i] = file.offsets[name] // 4
+    if file.shapes.get("norm", (0,))[0] < config.hidden_size or "frequencies" not in file:
+        raise Unreadable("the final norm is not of the size that the config tells")
     norms[layers, 0] = file.offsets["norm"] // 4
     frequencies = file.tensor("frequencies")[: head_size(config) // 2]
     angles = np.arange(context, dtype=np.float32)[:, None] * frequencies
-    _describe(file, "head", matrices[layers, f.HEAD])
-    _describe(file, "head" if config.tie_word_embeddings else "embedding", matrices[layers, f.EMBEDDING])
+    around = (config.vocab_size, config.hidden_size)
+    _describe(file, "head", matrices[layers, f.HEAD], around)
+    _describe(file, "head" if config.tie_word_embeddings else "embedding", matrices[layers, f.EMBEDDING], around)
     return Model(
         blob=file.blob,
         floats=file.blob.view(np.float32),
@@ -113,9 +122,21 @@ def arrange(file: PackedFile, config: Any, context: int, scaling: float) -> Mode
     )
 
 
-def _describe(file: PackedFile, name: str, row: np.ndarray) -> None:
-    bits = next(bits for bits in (4, 8) if f"{name}.{bits}" in file)
-    groups, blocks, _ = file.shapes[f"{name}.{bits}"]
+def _sizes(config: Any) -> dict[int, tuple[int, int]]:
+    """Outputs and inputs of each site's matrix."""
+    size, hidden, inner = head_size(config), config.hidden_size, config.intermediate_size
+    heads, both = size * config.num_attention_heads, 2 * size * config.num_key_value_heads
+    return {f.QKV: (heads + both, hidden), f.OUT: (hidden, heads), f.UP: (2 * inner, hidden), f.DOWN: (hidden, inner)}
+
+
+def _describe(file: PackedFile, name: str, row: np.ndarray, size: tuple[int, int]) -> None:
+    bits = next((bits for bits in (4, 8) if f"{name}.{bits}" in file), 0)
+    groups, blocks = size[0] // LANES, size[1] // BLOCK
+    shapes = (file.shapes.get(f"{name}.{bits}"), file.shapes.get(f"{name}.scales"))
+    if shapes != ((groups, blocks, 64 * bits), (groups, blocks, 2, LANES)):
+        raise Unreadable(f"{name} is not of the size that the config tells")
+    if file.shapes.get(f"{name}.bias", (size[0],)) != (size[0],):
+        raise Unreadable(f"the bias of {name} is not of the size that the config tells")
     row[[f.W, f.S, f.GROUPS, f.BLOCKS, f.BITS, f.BIAS]] = (
         file.offsets[f"{name}.{bits}"],
         file.offsets[f"{name}.scales"],

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from . import layout, packed_file
 from .pack import Unpackable
 from .packed_file import PackedFile, Unreadable
 from .runner import NativeRunner
+from .step import Model
+from .tuning import pick_threads
 
 log = logging.getLogger(__name__)
 
@@ -35,21 +36,37 @@ def open_runner(
 ) -> NativeRunner | None:
     """A runner over the packed weights of the model in `folder`, or None where the kernels should not serve it.
 
-    `encode` gives the ids of a text; `memory` (bytes) is for keys and values. Packs the weights when that was not done
-    yet, which takes seconds and as much memory as the model in float32.
+    `encode` gives the ids of a text; `memory` (bytes) is for keys and values; `threads` None is measured. Packs the
+    weights when that was not done yet, which takes seconds and as much memory as the model in float32.
     """
     why = layout.why_not(config)
     if why is not None:
         log.info("no packed weights for %s: %s", folder.name, why)
         return None
     try:
-        file = packed_file.read(folder)
-    except Unreadable:
-        file = _pack(folder, config, encode, note)
-    if float(file.facts["kl"]) > MAX_KL:
-        log.warning("packed weights would move %s by a KL of %s: float32 serves it", folder.name, file.facts["kl"])
+        model = _tables(packed_file.read(folder), config, context)
+    except Unreadable as error:
+        log.info("the weights of %s are packed: %s", folder.name, error)
+        model = _tables(_pack(folder, config, encode, note), config, context)
+    if model is None:
+        log.warning("packed weights would move the answers of %s too far: float32 serves it", folder.name)
         return None
-    return over(file, config, slots, context, memory, threads or max(1, (os.cpu_count() or 1) - 1))
+    note("Compiling the kernels for this processor, if that was not done yet")
+    runner = NativeRunner(model, bool(config.tie_word_embeddings), slots, context, memory, threads or 1)
+    runner.probe([Feed(0, None, 0, [0], None)])
+    if threads is None:
+        runner.use_threads(pick_threads(runner, folder))
+    return runner
+
+
+def _tables(file: PackedFile, config: Any, context: int) -> Model | None:
+    """None if the packed weights are further from float32 than they may be. Raises Unreadable."""
+    try:
+        if float(file.facts["kl"]) > MAX_KL:
+            return None
+        return layout.arrange(file, config, context, float(file.facts["scaling"]))
+    except (KeyError, ValueError) as error:
+        raise Unreadable(f"its facts are damaged ({error})") from None
 
 
 def divergence(runner: NativeRunner, texts: list[list[int]], logprobs: list[torch.Tensor]) -> tuple[float, float]:
@@ -80,7 +97,7 @@ def _pack(folder: Path, config: Any, encode: Any, note: Note) -> PackedFile:
     except Unpackable as error:
         log.info("no packed weights for %s: %s", folder.name, error)
         file = packed_file.lay_out({})
-        file.facts["kl"] = str(math.inf)
+        file.facts.update(kl=str(math.inf))
         _keep(folder, file)
         return file
     file.facts["scaling"] = repr(float(rope.attention_scaling))

@@ -5,12 +5,13 @@ was made of, so that a changed model is packed anew.
 """
 
 import json
+import math
 import mmap
 import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def read(folder: Path) -> PackedFile:
             facts = header.pop("__metadata__")
             if "kl" not in facts or facts.get("version") != VERSION or facts.get("source") != fingerprint(folder):
                 raise Unreadable("it was made of another model or by another version")
-            ends = [0, *(end for entry in header.values() for end in entry["data_offsets"])]
+            ends = [0, *(_end(entry) for entry in header.values())]
             if max(ends) != size - 8 - length:
                 raise Unreadable("it is cut short")
             blob = _read_whole(file, max(ends))
@@ -109,6 +110,15 @@ def read(folder: Path) -> PackedFile:
         facts,
         {name: entry["dtype"] for name, entry in header.items()},
     )
+
+
+def _end(entry: dict[str, Any]) -> int:
+    """Where a tensor ends, after looking whether its type and shape fill its place."""
+    begin, end = entry["data_offsets"]
+    size = math.prod(entry["shape"]) * np.dtype(_TYPES[entry["dtype"]]).itemsize
+    if begin < 0 or begin % LINE or end - begin != size or min(entry["shape"], default=0) < 1:
+        raise Unreadable("its header does not fit its tensors")
+    return int(end)
 
 
 def _read_whole(file: BinaryIO, size: int) -> np.ndarray:

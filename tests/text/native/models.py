@@ -8,8 +8,7 @@ from models_backend.text.native import layout, packed_file
 from models_backend.text.native.opening import over
 from models_backend.text.native.pack import pack, unpack
 from models_backend.text.native.runner import NativeRunner
-
-from .. import tiny
+from tests.text import tiny
 
 VOCABULARY = 224
 CONTEXT = 160

@@ -1,4 +1,4 @@
-"""Weights packed into whole numbers: what lies on a 4-bit grid stays as it is, the rest moves by half a step at most."""
+"""Weights packed into whole numbers: what lies on a 4-bit grid stays, the rest moves by half a step at most."""
 
 import numpy as np
 import pytest
