@@ -39,6 +39,7 @@ XRAY: dict[str, Any] = {
                 '"replacement"}',
             },
         ],
+        "continue_final": True,  # the text ends with this message, not with the beginning of the next
     },
     "lanes": [{"model": BASE, "shadows": [{"model": TUNED}]}, {"model": TUNED, "shadows": [{"model": BASE}]}],
     "params": {"max_tokens": 0, "prompt_logprobs": 5},

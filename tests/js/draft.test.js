@@ -39,6 +39,72 @@ test("a spec that is opened is the spec that is sent", () => {
   assert.deepEqual(draft.toSpec(catalog, draft.fromSpec(catalog, completion)), completion);
 });
 
+test("a spec with all that a lane and a chat can have is sent as it was opened", () => {
+  const spec = {
+    prompt: {
+      mode: "chat", continue_final: true,
+      messages: [
+        { role: "user", content: "weather?" },
+        { role: "assistant", content: "", tool_calls: [{ id: "1", name: "look", arguments: "{}" }] },
+        { role: "tool", content: "sun", tool_call_id: "1" },
+        { role: "assistant", content: "It is" },
+      ],
+      tools: [{ name: "look", description: "d", parameters: "{}" }],
+    },
+    lanes: [
+      { model: "a", overrides: {}, shadows: [{ model: "b", strength: 0.5 }] },
+      { model: "b", overrides: {}, strength: 0.5, prefix: [1, 2], shadows: [{ model: "a" }] },
+    ],
+    params: { temperature: 0.5 },
+  };
+  const open = draft.fromSpec(catalog, spec);
+  assert.deepEqual(draft.toSpec(catalog, open), spec);
+  assert.equal(open.beliefs, true);
+  assert.equal(draft.complaint(open, { prompt_chars: 1000 }), null); // a call of a tool needs no words
+  assert.equal(draft.toSpec(catalog, { ...open, messages: open.messages.slice(0, -1) }).prompt.continue_final, undefined);
+});
+
+const table = [...catalog, { name: "prompt_logprobs", kind: "integer", start: 5, on: false, bounds: [0, 20] }];
+
+test("an X-ray sends nothing that shapes an answer, and opens as one", () => {
+  const xray = { ...chat, lanes: [{ model: "a", overrides: {} }], params: { max_tokens: 0, prompt_logprobs: 3 } };
+  const open = draft.fromSpec(table, xray);
+  assert.equal(open.xray, true);
+  assert.deepEqual(draft.toSpec(table, open), xray);
+  const busy = { ...open, params: { ...open.params, temperature: { on: true, value: 1 }, prompt_logprobs: { on: false, value: 3 } } };
+  assert.deepEqual(draft.toSpec(table, { ...busy, lanes: [draft.newLane({ model: "a", overrides: { max_tokens: 9 } })] }).params, { max_tokens: 0, prompt_logprobs: 5 });
+  assert.equal(draft.fromSpec(table, { ...xray, params: { max_tokens: 0 } }).xray, false);
+});
+
+test("an answer that is X-rayed stands where it was said", () => {
+  const now = draft.fromSpec(table, { ...chat, lanes: [{ model: "b", overrides: {} }] });
+  const ask = (prompt) => draft.toSpec(table, draft.xrayOf(table, now, { ...chat, prompt }, " answer"));
+  assert.deepEqual(ask({ mode: "completion", text: "Once" }).prompt, { mode: "completion", text: "Once answer" });
+  const spoken = ask(chat.prompt).prompt;
+  assert.deepEqual(spoken.messages.at(-1), { role: "assistant", content: " answer" });
+  assert.equal(spoken.continue_final, true);
+  const begun = { mode: "chat", messages: [{ role: "assistant", content: "It is" }], continue_final: true };
+  assert.deepEqual(ask(begun).prompt.messages, [{ role: "assistant", content: "It is answer" }]);
+  assert.deepEqual(ask(chat.prompt).lanes, [{ model: "b", overrides: {} }]);
+});
+
+test("beliefs follow the lanes while they are on, and go when they are off", () => {
+  const models = [{ id: "a" }, { id: "b", base: "a" }];
+  const open = draft.setBeliefs(draft.fromSpec(catalog, chat), true, models);
+  assert.deepEqual(open.lanes.map((lane) => lane.shadows), [[{ model: "b" }], [{ model: "a" }]]);
+  const alone = draft.withBeliefs({ ...open, lanes: open.lanes.slice(0, 1) }, models);
+  assert.deepEqual(alone.lanes[0].shadows, []);
+  assert.equal(draft.withBeliefs(open, models), open);
+  assert.equal(draft.withBeliefs(open, []), open); // models that are not known yet change nothing
+  assert.deepEqual(draft.setBeliefs(open, false, models).lanes.map((lane) => lane.shadows), [[], []]);
+});
+
+test("a draft of a page that knew fewer parameters works on", () => {
+  const { prompt_logprobs: _, ...fewer } = draft.fromSpec(table, chat).params;
+  const kept = draft.withCatalog(table, { ...draft.fromSpec(table, chat), params: fewer });
+  assert.deepEqual(draft.toSpec(table, kept), chat);
+});
+
 test("changing the kind of prompt keeps what the other kind held", () => {
   const there = { ...draft.fromSpec(catalog, chat), mode: "completion", text: "T" };
   assert.deepEqual(draft.toSpec(catalog, { ...there, mode: "chat" }), chat);

@@ -59,6 +59,29 @@ test("numbers are brought into bounds, and nonsense is no number", () => {
   for (const text of ["", "abc", "NaN", "Infinity"]) assert.equal(params.cleanNumber(temperature, text), null);
 });
 
+test("values of every kind are the same when they say the same, and are written in a line", () => {
+  assert.equal(params.sameValue({ 1: 2, 3: 4 }, { 3: 4, 1: 2 }), true);
+  assert.equal(params.sameValue({ kind: "regex", pattern: "a" }, { kind: "regex", pattern: "b" }), false);
+  assert.equal(params.sameValue(null, {}), false);
+  assert.equal(params.formatValue({ 5: -100, 7: 2.5 }), "5: -100, 7: +2.5");
+  assert.equal(params.formatValue({ kind: "choice", options: ["yes", "no"] }), "one of yes | no");
+  assert.equal(params.formatValue({ kind: "json_object" }), "a JSON object");
+  assert.ok(params.formatValue({ kind: "regex", pattern: "x".repeat(5000) }).length < 400);
+});
+
+test("ids and biases are numbers within bounds, and nonsense is none", () => {
+  assert.deepEqual(["12", " 3 ", "-1", "1.5", "", "x", 2 ** 31].map(params.cleanId), [12, 3, null, null, null, null, null]);
+  assert.deepEqual(["1,5", "-200", "x", ""].map((text) => params.cleanBias(text, 100)), [1.5, -100, null, null]);
+});
+
+test("what a lane's engine does not have is named only where it is on", () => {
+  const model = { cannot: { temperature: "It always takes the likeliest.", stop: "No." } };
+  const panel = params.newPanel(catalog, { temperature: 0.5 });
+  assert.deepEqual(params.impossible(catalog, panel, {}, model), [{ name: "temperature", label: "temperature", why: "It always takes the likeliest." }]);
+  assert.deepEqual(params.impossible(catalog, panel, { temperature: null }, model), []);
+  assert.deepEqual(params.impossible(catalog, panel, {}, null), []);
+});
+
 test("texts of a list are unique, not empty, and bounded", () => {
   assert.deepEqual(params.cleanStrings(["", "a", "a", "long one", "lonely", "third"], 2, 3), ["a", "lon"]);
 });

@@ -23,6 +23,34 @@ test("facts are live while it runs and the worker's own at the end", () => {
   assert.deepEqual(facts(lane({ state: "done", finish: "stop", tokens: 6, figures }), 99), ["6 tokens", "142 ms to first", "5.0 tok/s", "done: stop"]);
 });
 
+test("a lane knows its place in the queue", () => {
+  const says = (position) => sentences.note(lane({ position }), { ...world, workers: [worker()] });
+  assert.match(says(2), /^2nd in the queue/);
+  assert.match(says(1), /^Next/);
+  assert.equal(says(null), "Queued.");
+  assert.deepEqual([1, 2, 3, 4, 11, 12, 13, 21, 22, 103, 111].map(sentences.ordinal), ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "22nd", "103rd", "111th"]);
+});
+
+test("tokens without insight say why, and whether running again helps", () => {
+  const says = (more, info = null) => sentences.insightNote(lane({ state: "done", tokens: 3, insight: [], used: {}, ...more }), info);
+  assert.deepEqual([says({}).again, says({ used: { top_logprobs: 5 } }).again], [true, false]);
+  assert.match(says({}, { cannot: { top_logprobs: "This server keeps them." } }).text, /This server keeps them/);
+  assert.equal(says({ insight: [null, { logprob: -1 }] }), null);
+  assert.equal(says({ tokens: 0 }), null);
+});
+
+test("an X-ray tells how a text was liked, also where nothing is known of it", () => {
+  const read = (scored) => sentences.xrayFacts(lane({ state: "done", finish: "length", scored })).map(({ text }) => text);
+  assert.deepEqual(read([{ logprob: -1 }, { logprob: -3 }]), ["2 tokens read", "perplexity 7.39", "−2.00 per token", "read"]);
+  assert.deepEqual(read([]), ["0 tokens read", "read"]);
+  assert.match(read([{ logprob: -20 }])[1], /e\+8/);
+});
+
+test("what the prefix cache saved is said once a worker was asked anything", () => {
+  assert.equal(sentences.cacheWords({}), null);
+  assert.match(sentences.cacheWords({ cache_hits: 25, cache_asked: 1000 }), /3 % of 1,000/);
+});
+
 test("a queued lane says what it waits for", () => {
   const says = (more) => sentences.note(lane(), { ...world, ...more });
   assert.match(says({}), /No worker is running/);

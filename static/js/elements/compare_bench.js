@@ -104,8 +104,20 @@ class CompareBench extends HTMLElement {
     this.panel.show({ panel: this.draft.params, models, readOnly: this.start.read_only, xray: this.draft.xray });
     this.classList.toggle("xray", Boolean(this.draft.xray));
     for (const radio of this.querySelectorAll('[name="mode"]')) radio.checked = radio.value === this.draft.mode;
+    this.#showMore();
     this.#showTitle();
     this.showRun();
+  }
+
+  /** What belongs to the prompt besides its words. */
+  #showMore() {
+    const { mode, messages, continueFinal, tools = [], xray } = this.draft;
+    const chat = mode === "chat";
+    part(this, "continue-row").hidden = !chat || messages.at(-1)?.role !== "assistant";
+    part(this, "continue").checked = Boolean(continueFinal);
+    part(this, "continue-row").lastChild.textContent = xray ? "The text ends with the last message" : "Go on with the last message";
+    part(this, "tools").hidden = !chat || tools.length === 0;
+    setText(part(this, "tools-words"), `With ${tools.length} ${tools.length === 1 ? "tool" : "tools"}: ${tools.map(({ name }) => name).join(", ")}`);
   }
 
   /** The address and the place of the draft change together; what was there before keeps a draft of its own. */
@@ -198,6 +210,7 @@ class CompareBench extends HTMLElement {
     this.addEventListener("undoable", ({ detail }) => this.notice({ text: detail.text, undo: () => this.edit(detail.undo) }));
     this.addEventListener("click", ({ target }) => this.#press(target.closest("[data-do]")));
     this.addEventListener("change", ({ target }) => target.name === "mode" && this.edit((draft) => ({ ...draft, mode: target.value })));
+    part(this, "continue").addEventListener("change", ({ target }) => this.edit((draft) => ({ ...draft, continueFinal: target.checked })));
     this.querySelector("[data-search]")?.addEventListener("input", () => this.#search());
     this.socket.addEventListener("state", () => this.#showConnection());
     this.socket.addEventListener("models", ({ detail }) => this.#served(detail));
@@ -225,6 +238,7 @@ class CompareBench extends HTMLElement {
       tokens: () => this.toggleTokens(),
       new: () => this.#new(),
       use: () => this.#use(),
+      "drop-tools": () => this.edit((draft) => ({ ...draft, tools: [] })),
     };
     if (button && !button.closest(".lane")) names[button.dataset.do]?.();
   }

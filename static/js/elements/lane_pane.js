@@ -6,6 +6,7 @@ import { StickToEnd } from "../lib/scroll.js";
 import { facts, xrayFacts } from "../lib/sentences.js";
 import { LaneTokens } from "./lane_tokens.js";
 
+const IDLE = { run: "Press Run, and the answer appears here.", xray: "Press X-ray, and the text appears here as this model reads it." };
 let counter = 0;
 
 export class LanePane {
@@ -130,8 +131,8 @@ export class LanePane {
     controls.show({ panel, overrides, models: info ? [info] : [] });
   }
 
-  #showNote({ note, lane, stale }) {
-    const words = note ?? (lane ? stale : "Press Run, and the answer appears here.");
+  #showNote({ note, lane, stale, xray }) {
+    const words = note ?? (lane ? stale : IDLE[xray ? "xray" : "run"]);
     part(this.root, "note").hidden = !words;
     setText(part(this.root, "note"), words ?? "");
     const error = part(this.root, "error");

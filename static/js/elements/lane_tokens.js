@@ -8,6 +8,8 @@ import { hasEnded } from "../lib/run_store.js";
 import { share } from "../lib/tints.js";
 import { inLine, tokenAt, unscored } from "../lib/token_text.js";
 
+const SETTLED = 20; // tokens behind which what lies where does not change any more
+
 export class LaneTokens {
   constructor(root, key) {
     this.root = root;
@@ -75,10 +77,10 @@ export class LaneTokens {
   #fork() {
     const { forkAt, lane } = this.view;
     if (forkAt === undefined || forkAt < 0) return -1;
-    if (this.forkKey !== `${forkAt} ${this.seen.length}`) {
-      this.forkKey = `${forkAt} ${this.seen.length}`;
-      this.forkToken = tokenAt(lane.text, this.seen, forkAt);
-    }
+    const key = `${lane.lane} ${forkAt}`;
+    const settled = this.forkKey === key && this.forkToken >= 0 && this.forkToken < this.seen.length - SETTLED;
+    if (!settled) this.forkToken = tokenAt(lane.text, this.seen, forkAt);
+    this.forkKey = key;
     return this.forkToken;
   }
 

@@ -24,6 +24,9 @@ class TokenView extends HTMLElement {
     this.addEventListener("pointerover", (event) => event.pointerType === "mouse" && this.#point(event.target, "hover"));
     this.addEventListener("pointerleave", () => tell(this, "token-left"));
     this.addEventListener("click", ({ target }) => this.#press(target));
+    this.addEventListener("focusout", ({ relatedTarget }) => {
+      if (relatedTarget && !this.contains(relatedTarget) && !relatedTarget.closest("token-card")) tell(this, "token-done");
+    });
     this.addEventListener("focusin", ({ target }) => this.#focused(target));
     this.addEventListener("keydown", (event) => this.#walk(event));
   }
@@ -55,6 +58,7 @@ class TokenView extends HTMLElement {
   }
 
   #clear() {
+    if (this.querySelector(".looked-at")) tell(this, "token-done");
     this.replaceChildren();
     Object.assign(this, { spans: [], tokens: [], block: null, open: null, current: -1, forked: -1, before: "", anchor: new Anchor() });
   }

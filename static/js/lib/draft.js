@@ -96,10 +96,13 @@ export function setBeliefs(draft, on, models) {
   return { ...draft, beliefs: false, lanes: draft.lanes.map((lane) => ({ ...lane, shadows: [] })) };
 }
 
-/** A chat and a lane's answer to it, to be read by the same models. */
-export function xrayOf(draft, text) {
-  const spoken = draft.mode === "chat" ? [...draft.messages, newMessage("assistant", text)] : draft.messages;
-  return { ...draft, messages: spoken, text: draft.mode === "chat" ? draft.text : draft.text + text, xray: true, preset: null, bound: null, pending: null };
+/** What `spec` asked and an answer to it, to be read by the models of the draft. */
+export function xrayOf(catalog, draft, spec, text) {
+  const { mode, messages, text: begun, tools, continueFinal } = fromSpec(catalog, spec);
+  const last = messages.at(-1);
+  const joined = continueFinal && last.role === "assistant" ? messages.with(-1, { ...last, content: last.content + text }) : [...messages, newMessage("assistant", text)];
+  const asked = mode === "chat" ? { messages: joined, tools, continueFinal: true } : { text: begun + text };
+  return { ...draft, mode, ...asked, xray: true, preset: null, bound: null, pending: null };
 }
 
 /** `fingerprint` of a spec that came from elsewhere, brought into the form in which this page would send it. */

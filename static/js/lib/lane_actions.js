@@ -116,7 +116,7 @@ export class LaneActions {
     const { bench } = this;
     const answer = bench.shownTake(key);
     if (!answer?.text) return;
-    bench.drafts.save("xray", bench.forXray(xrayOf(bench.draft, answer.text)));
+    bench.drafts.save("xray", bench.forXray(xrayOf(bench.catalog, bench.draft, bench.session.state.spec, answer.text)));
     location.assign("/xray");
   }
 
