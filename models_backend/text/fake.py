@@ -194,7 +194,8 @@ def _seen(before: Sequence[int], token: int, models: Sequence[Feed], top: int) -
 def _opinion(before: Sequence[int], token: int, loud: bool) -> dict[int, float]:
     """Log-probabilities of the tokens that can follow, the likeliest first. `token` is among them."""
     digest = sha256(f"{len(before)} {list(before[-8:])}".encode()).digest()
-    others = (_FIRST + (digest[0] + 5 * i) % len(_TEXT) for i in range(OPINIONS))
+    words = ((digest[0] + i) // 2 % len(_PIECES) + i % 2 * len(_PIECES) for i in range(OPINIONS))  # soft and loud
+    others = (_FIRST + word for word in words)
     order = [other for other in others if other != token][: OPINIONS - 1]
     unlike = token >= _FIRST and (token >= _FIRST + len(_PIECES)) != loud
     order.insert(_RANKS[digest[1] % len(_RANKS)] - 1 + (3 if unlike else 0), token)
