@@ -3,7 +3,7 @@
 Torch-free, so that the loop above it can be tested, and the web's tests can run it, without a model library.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -160,7 +160,9 @@ class Runner(Protocol):
     """The numeric side of a model: a fixed number of slots, each holding one row's state."""
 
     device: str
-    slots: int
+    slots: int  # that rows may be in at the same time
+    cache_slots: int  # slots beyond those, numbered behind them, in which beginnings of prompts are kept
+    tokens: int | None  # positions that running rows may fill together; None = slots x context
     context: int
     vocabulary: int  # ids are below it
     copies: bool  # slots can be copied, and begun at a later position than 0
@@ -188,13 +190,62 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a fine-tuned model's weights: whether they are in memory, and what they were proven to be."""
+
+    loaded: bool = False
+    proof: Proof | None = None
+    sha256: str | None = None
+
+
+class Adapters(Protocol):
+    """The adapters of a base that are in memory, within a budget. All is called in the engine's thread, between passes.
+
+    A lane needs the adapters of one or more models (its own, its shadows') at the same time. It waits until `carry`
+    names them all, and from then on counts among those who use them, until it ends.
+    """
+
+    @property
+    def reading(self) -> bool:
+        """Something is on its way, and `tend` has nothing to do before the callback given to `listen` is called."""
+        ...
+
+    def listen(self, wake: Callable[[], None]) -> None: ...
+
+    def carry(self, models: Sequence[str]) -> list[str] | None:
+        """What feeds call the adapters of these fine-tuned models; None while some are not in memory.
+
+        A name stands for the content: the same weights always have the same one, others have another. Raises
+        EngineError: `model_not_found`, `adapter_refused`, `proof_failed`, `adapter_memory`, `out_of_memory`.
+        """
+        ...
+
+    def tend(self, wanted: Sequence[Sequence[str]], used: Collection[str]) -> set[str]:
+        """Do what is due and return the models whose standing has changed. At most one adapter is attached in a call.
+
+        `wanted` has the models of each lane that waits, in their order; `used` the names that rows carry.
+        """
+        ...
+
+    def standing(self, model: str) -> Standing: ...
+
+    def sha256(self, adapter: str) -> str:
+        """Of an adapter in memory, by its name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
-    """A loaded base with its adapters. An id in `refused` could not be attached, or failed its proof."""
+    """A loaded base with its adapters. An id in `refused` could not be attached, or failed its proof.
+
+    Without `adapters` all fine-tuned models are in memory, and feeds call their adapters by the models' ids.
+    """
 
     dialect: Dialect
     runner: Runner
     proofs: dict[str, Proof] = field(default_factory=dict)
     refused: dict[str, EngineError] = field(default_factory=dict)
+    adapters: Adapters | None = None
 
 
 Build = Callable[[Note], Backend]

@@ -4,26 +4,29 @@ Safetensors only, from this disk only, without code from strangers. A base that 
 refused alone, and the base and the others serve.
 """
 
+import json
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models_backend.config import Settings
+from models_backend.protocol.runs import Completion
 from models_backend.registry import Entry
 
 from . import proof
-from .adapter_file import AdapterFile
-from .adapter_weights import read
+from .catalogue import Catalogue
 from .contract import Backend, EngineError, Note
 from .dialect import TokenizerDialect
 from .lora import Riders
 from .narrow import narrow
 from .runner import SlotRunner, SoloRunner, TorchRunner
+from .shelf import MIB, Shelf
 
 log = logging.getLogger(__name__)
 
@@ -32,32 +35,49 @@ GPU_CHUNK = 512
 MEMORY_SHARE = 0.5  # of what is free after the weights, for keys and values
 
 
-def load(base: Entry, tuned: list[Entry], settings: Settings, note: Note) -> Backend:
-    """Raises EngineError: `load_failed`, `unsupported_architecture`."""
+def load(base: Entry, tuned: Sequence[Entry] | Catalogue, settings: Settings, note: Note) -> Backend:
+    """`tuned` are the models on this base; a Catalogue may come to have others.
+
+    Raises EngineError: `load_failed`, `unsupported_architecture`.
+    """
+    catalogue = tuned if isinstance(tuned, Catalogue) else Catalogue(base, tuned)
     if base.folder is None:
         raise EngineError("not_installed", f"{base.id} is not on this machine: python -m models_backend pull {base.id}")
     device = pick_device(settings.device)
     note(f"Loading {base.id} on {device}")
     transformers_logging.disable_progress_bar()  # the worker has its own words for it
     try:
-        model, dialect = _open(base.folder, device)
+        dialect = _open_dialect(base.folder)
+        runner = _open_runner(base.folder, dialect, device, settings, note)
     except EngineError:
         raise
     except Exception as error:
         raise EngineError("load_failed", f"{base.id} cannot be loaded from {base.folder}: {error}") from error
-    note(f"Testing {base.id}")
-    riders = Riders()
+    shelf = Shelf(runner, catalogue, settings.adapter_memory * MIB)
+    shelf.fill(note)
+    return Backend(dialect, runner, adapters=shelf)
+
+
+def _open_runner(
+    folder: Path, dialect: TokenizerDialect, device: torch.device, settings: Settings, note: Note
+) -> TorchRunner:
+    """The compiled step over packed weights where it serves this model on this CPU, else transformers' modules."""
+    if device.type == "cpu" and settings.precision == "auto":
+        from . import native  # brings a compiler with it, which nobody else needs
+
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        context, memory = longest(config, settings.context), int(_free_memory(device) * MEMORY_SHARE)
+        text = lambda words: dialect.encode(Completion(words))  # noqa: E731
+        runner = native.open_runner(folder, config, text, settings.slots, context, memory, settings.threads, note)
+        if runner is not None:
+            return runner
+    model = _open_model(folder, device)
+    note("Testing the model")
     narrow(model)
-    runner = pick_runner(model, riders, settings.slots, longest(model.config, settings.context))
-    if isinstance(runner, SlotRunner):
-        runner.fit(int(_free_memory(model.device) * MEMORY_SHARE))
-    backend = Backend(dialect, runner)
-    vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    plain = proof.mixed_pass(runner, None, vocabulary) if tuned else None
-    for entry in tuned:
-        note(f"Proving {entry.id}")
-        _adapt(backend, entry, plain, vocabulary)
-    return backend
+    plain = pick_runner(model, Riders(), settings.slots, longest(model.config, settings.context))
+    if isinstance(plain, SlotRunner):
+        plain.fit(int(_free_memory(device) * MEMORY_SHARE))
+    return plain
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -113,8 +133,7 @@ def longest(config: Any, cap: int) -> int:
     return min(int(own), cap)
 
 
-def _open(folder: Path, device: torch.device) -> tuple[Any, TokenizerDialect]:
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+def _open_model(folder: Path, device: torch.device) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=pick_dtype(device),
@@ -122,30 +141,23 @@ def _open(folder: Path, device: torch.device) -> tuple[Any, TokenizerDialect]:
         local_files_only=True,
         trust_remote_code=False,
     )
-    model = model.to(device).eval().requires_grad_(False)
-    eos = model.generation_config.eos_token_id
-    if eos is None:
-        eos = tokenizer.eos_token_id
-    ends = frozenset(eos if isinstance(eos, list) else [] if eos is None else [eos])
-    return model, TokenizerDialect(tokenizer, ends)
+    return model.to(device).eval().requires_grad_(False)
 
 
-def _adapt(backend: Backend, entry: Entry, plain: torch.Tensor | None, vocabulary: int) -> None:
-    assert entry.adapter is not None and plain is not None
-    runner: Any = backend.runner
-    try:
-        weights = read(entry.id, AdapterFile.read(entry.adapter))
-        if entry.sha256 is not None and weights.sha256 != entry.sha256:
-            raise EngineError("adapter_refused", "The adapter's weights are not those that its card names (sha256).")
-        runner.attach(runner.prepare(weights))
-        found = proof.prove(runner, plain, entry.id, weights.sha256, vocabulary)
-        backend.proofs[entry.id] = found
-        if found.state != "proven":
-            raise EngineError("proof_failed", f"{entry.id} could not be proven to differ from its base: {found.detail}")
-    except EngineError as error:
-        runner.detach(entry.id)
-        backend.refused[entry.id] = error
-        log.warning("%s is not served: %s", entry.id, error.message)
+def _open_dialect(folder: Path) -> TokenizerDialect:
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    ends = _ends(folder)
+    return TokenizerDialect(tokenizer, ends if ends else frozenset({tokenizer.eos_token_id} - {None}))
+
+
+def _ends(folder: Path) -> frozenset[int]:
+    """The ids that end an answer: those of the generation config, else of the model's config, as in generate()."""
+    for name in ("generation_config.json", "config.json"):
+        if (folder / name).is_file():
+            found = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
+            if found is not None:
+                return frozenset(found if isinstance(found, list) else [found])
+    return frozenset()
 
 
 def _free_memory(device: torch.device) -> int:

@@ -181,8 +181,11 @@ def _check_ties(model: nn.Module, weights: AdapterWeights) -> None:
     table, head = whole.get_input_embeddings(), whole.get_output_embeddings()
     if table is None or head is None or table.weight is not head.weight:
         return
-    names = {id(module): path for path, module in model.named_modules()}
-    check_tie(*(weights.changes.get(names[id(module)]) for module in (table, head)))
+    paths = {id(module): path for path, module in model.named_modules()}
+    first, second = (weights.changes.get(paths[id(module)]) for module in (table, head))
+    if second is None and not paths[id(table)].endswith("embed_tokens"):
+        return  # PEFT knows tables by that name alone, and trains others by themselves whatever it was told
+    check_tie(first, second)
 
 
 def _wrap(model: nn.Module, path: str, riders: Riders) -> LoraLayer:

@@ -4,7 +4,7 @@ All comparisons are of logits on probe ids, which need no tokenizer. Cheap: a fe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import Tensor
@@ -75,10 +75,24 @@ def mixed_pass(runner: TorchRunner, adapter: str | None, ids: Sequence[int]) -> 
 
 def prove(runner: TorchRunner, plain: Tensor, adapter: str, sha256: str, ids: Sequence[int]) -> Proof:
     """Hold the base row of a mixed pass against `plain`, the same pass on the same ids before it was attached."""
+    stages = proving(runner, plain, adapter, sha256, ids)
+    while True:
+        try:
+            next(stages)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def proving(
+    runner: TorchRunner, plain: Tensor, adapter: str, sha256: str, ids: Sequence[int]
+) -> Generator[None, None, Proof]:
+    """`prove`, one pass at a time: others may be computed in between."""
     mixed = mixed_pass(runner, adapter, ids)
     equal = bool(torch.equal(mixed[0], plain[0]))
     delta = float((mixed[1].float() - mixed[0].float()).abs().max())
     finite = math.isfinite(delta)
+    if finite:
+        yield
     wrong = insight_test(runner, adapter, ids) if finite else None
     proven = equal and finite and delta > 0 and wrong is None
     words = [

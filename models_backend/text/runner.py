@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from models_backend.protocol.events import Error
 
 from . import lora
-from .adapter_weights import AdapterWeights
+from .adapter_weights import AdapterWeights, Prepared
 from .contract import EngineError, Feed, Outcome, OutOfMemory
 from .draw import forward, memory, outcomes
 from .kv_cache import ATTENTION, SlotCache
@@ -26,17 +26,22 @@ from .lora import Riders
 
 log = logging.getLogger(__name__)
 
+CACHE_SLOTS = 4  # prompts that are kept beyond those that slots at rest hold
+
 
 class TorchRunner(Protocol):
     """A contract.Runner whose logits can be looked at, as the tests at load do; draw.forward makes the rest."""
 
     device: str
     slots: int
+    cache_slots: int
+    tokens: int | None
     context: int
     vocabulary: int
     chunk: int | None
     copies: bool
     precision: str
+    number_bytes: int  # that a number of an adapter takes
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """[sum of feed.wanted, vocabulary]: what follows each feed's last `wanted` ids, in the order of the feeds."""
@@ -50,7 +55,7 @@ class TorchRunner(Protocol):
         """`logits` with slots of their own, empty before and after: no row's state is read or changed."""
         ...
 
-    def prepare(self, weights: AdapterWeights) -> AdapterWeights:
+    def prepare(self, weights: AdapterWeights) -> Prepared:
         """All that is slow about an adapter: hold it against the base, bring it into this runner's types.
 
         May be called in another thread while a pass runs, so it changes nothing. Raises EngineError, code
@@ -58,7 +63,7 @@ class TorchRunner(Protocol):
         """
         ...
 
-    def attach(self, weights: AdapterWeights) -> None:
+    def attach(self, weights: Any) -> None:
         """Take in what `prepare` returned; called between two passes, and quick. Feeds may then name it."""
         ...
 
@@ -75,19 +80,24 @@ class SlotRunner:
     decoding beside 0, 1 or 2 other lanes gives the same bits, beside 3 or more logits differ by up to 7e-5.
     """
 
+    copies = True
+    tokens: int | None = None
+
     def __init__(self, model: Any, riders: Riders, slots: int, context: int, chunk: int) -> None:
         """Switches the attention of `model` for good; raises EngineError if the model does not let itself."""
         self.model = model
         self.slots = slots
+        self.cache_slots = CACHE_SLOTS
         self.context = context
         self.chunk: int | None = chunk
         self.device = describe_device(model.device)
         self.precision = describe_precision(model)
+        self.number_bytes = model.dtype.itemsize
         self._riders = riders
         self._spoilt: set[int] = set()
         config = model.config.get_text_config(decoder=True)
         self.vocabulary = int(config.vocab_size)
-        self.cache = SlotCache(config.num_hidden_layers, slots, context)
+        self.cache = SlotCache(config.num_hidden_layers, slots + self.cache_slots, context)
         model.set_attn_implementation(ATTENTION)
         if config._attn_implementation != ATTENTION or not _takes(model, "position_ids", "logits_to_keep"):
             raise EngineError("unsupported_architecture", f"{type(model).__name__} cannot share a batch.")
@@ -131,6 +141,11 @@ class SlotRunner:
         return outcomes
 
     @torch.inference_mode()
+    def copy(self, source: int, target: int, length: int) -> None:
+        with memory():
+            self.cache.copy(source, target, length)
+
+    @torch.inference_mode()
     def release(self, slot: int) -> None:
         if slot in self._spoilt:
             self._spoilt.remove(slot)
@@ -152,15 +167,17 @@ class SlotRunner:
         lora.attach(self.model, self._riders, weights)
 
     def detach(self, name: str) -> None:
-        lora.detach(self.model, name)
+        lora.detach(self.model, self._riders, name)
 
     def fit(self, memory: int) -> None:
-        """Keep slots x context within so many bytes: fewer slots first, then a shorter context."""
+        """Keep slots x context within so many bytes: fewer kept prompts first, then slots, then a shorter context."""
         per_token = self.cache.bytes_per_token
-        self.slots = max(1, min(self.slots, memory // (per_token * self.context)))
+        fit = memory // (per_token * self.context)
+        self.slots = max(1, min(self.slots, fit))
+        self.cache_slots = max(0, min(self.cache_slots, fit - self.slots))
         self.context = max(64, min(self.context, memory // per_token))
         # The proofs compare two rows of one pass, even where only one may answer at a time.
-        self.cache.slots, self.cache.context = max(2, self.slots), self.context
+        self.cache.slots, self.cache.context = max(2, self.slots) + self.cache_slots, self.context
 
 
 class SoloRunner:
@@ -168,6 +185,8 @@ class SoloRunner:
 
     chunk: int | None = None
     copies = False
+    cache_slots = 0
+    tokens: int | None = None
 
     def __init__(self, model: Any, riders: Riders, slots: int, context: int) -> None:
         self.model = model
@@ -175,6 +194,7 @@ class SoloRunner:
         self.context = context
         self.device = describe_device(model.device)
         self.precision = describe_precision(model)
+        self.number_bytes = model.dtype.itemsize
         self.vocabulary = int(model.config.get_text_config(decoder=True).vocab_size)
         self._riders = riders
         self._caches: dict[int, Any] = {}
@@ -217,7 +237,7 @@ class SoloRunner:
         lora.attach(self.model, self._riders, weights)
 
     def detach(self, name: str) -> None:
-        lora.detach(self.model, name)
+        lora.detach(self.model, self._riders, name)
 
     def _together(self, feeds: Sequence[Feed]) -> list[Outcome]:
         """A row and its shadows; who fails is told apart, for an error names the model whose it is."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
@@ -18,6 +19,7 @@ from models_backend.registry import Entry
 from models_backend.text import loader
 from models_backend.text.contract import EngineError, Request
 from models_backend.text.engine import Engine
+from models_backend.text.lora import LoraLayer
 from models_backend.text.open import describe
 
 from . import tiny
@@ -136,16 +138,24 @@ def test_a_damaged_adapter_is_refused_and_the_others_serve(folder: Path, tmp_pat
     assert [info.loaded for info in ready.models()] == [True, True, False, False]
 
 
-def test_a_refused_adapter_leaves_no_weights_behind(folder: Path, tmp_path: Path) -> None:
+def test_an_adapter_whose_proof_fails_leaves_no_weights_behind(folder: Path, tmp_path: Path) -> None:
     made = tuned(folder, tmp_path)
-    lying = entry(folder, id="ft", base="base", adapter=made.adapter, sha256="0" * 64)
-    backend = loader.load(entry(folder), [lying], SETTINGS, lambda note: None)
-    assert set(backend.refused) == {"ft"}
-    from models_backend.text.lora import LoraLayer
-
+    faint(made)
+    backend = loader.load(
+        entry(folder), [made], SETTINGS.model_copy(update={"precision": "float32"}), lambda note: None
+    )
+    assert backend.adapters is not None
+    assert not backend.adapters.standing("ft").loaded
     layers = [module for module in backend.runner.model.modules() if isinstance(module, LoraLayer)]  # type: ignore[attr-defined]
     assert layers
-    assert not any(layer._pairs for layer in layers)
+    assert not any(layer.carries for layer in layers)
+
+
+def faint(made: Entry) -> None:
+    """Not zero, so the file passes, but too small for any float32 sum to notice."""
+    assert made.adapter is not None
+    path = made.adapter / "adapter_model.safetensors"
+    save_file({key: w * 1e-30 if "lora_B" in key else w for key, w in load_file(path).items()}, path)
 
 
 def test_weights_that_would_be_unpickled_are_not_loaded(folder: Path) -> None:
@@ -172,13 +182,8 @@ def test_code_that_lies_beside_the_weights_is_not_run(folder: Path, tmp_path: Pa
 def test_an_adapter_that_changes_nothing_is_never_shown_as_tuned(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from safetensors.torch import load_file, save_file
-
     made = tuned(folder, tmp_path)
-    assert made.adapter is not None
-    path = made.adapter / "adapter_model.safetensors"
-    # Not zero, so the file passes, but too small for any float32 sum to notice.
-    save_file({key: w * 1e-30 if "lora_B" in key else w for key, w in load_file(path).items()}, path)
+    faint(made)
     with caplog.at_level(logging.WARNING):
         ready = engine(entry(folder), made)
     [heard] = tiny.answer(ready, ask(HELLO, "ft"))

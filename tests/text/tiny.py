@@ -55,11 +55,11 @@ KINDS = {
 }
 
 
-def model(kind: str = "llama", seed: int = 0) -> transformers.PreTrainedModel:
+def model(kind: str = "llama", seed: int = 0, **options: object) -> transformers.PreTrainedModel:
     """A model whose next token is no foregone conclusion: weights large enough that attention matters."""
     name, values = KINDS[kind]
     torch.manual_seed(seed)
-    config = getattr(transformers, name)(**values)
+    config = getattr(transformers, name)(**{**values, **options})
     made = transformers.AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     with torch.no_grad():
         for path, parameter in made.named_parameters():
@@ -90,11 +90,11 @@ def engine(made: transformers.PreTrainedModel, adapters: dict[str, Path] | None 
     """A loaded engine over `made`; `adapters` by the id of the fine-tuned model."""
     runner = pick_runner(made, Riders(), slots, CONTEXT)
     backend = Backend(Numbers(), runner)
-    vocabulary = made.config.vocab_size
-    plain = proof.mixed_pass(runner, None, vocabulary)
+    ids = proof.probe(made.config.vocab_size)
+    plain = proof.mixed_pass(runner, None, ids)
     for name, folder in (adapters or {}).items():
         weights = attach(runner, name, folder)
-        backend.proofs[name] = proof.prove(runner, plain, name, weights.sha256, vocabulary)
+        backend.proofs[name] = proof.prove(runner, plain, name, weights.sha256, ids)
     infos = [ModelInfo(BASE, BASE), *(ModelInfo(name, name, base=BASE) for name in adapters or {})]
     ready = Engine(infos, lambda note: backend, "w", slots)
     ready.load()
@@ -110,18 +110,23 @@ def attach(runner: TorchRunner, name: str, folder: Path) -> AdapterWeights:
 
 def adapter(made: transformers.PreTrainedModel, folder: Path, seed: int = 1, **options: object) -> Path:
     """Save a PEFT adapter with random weights for a copy of `made`."""
+    tuned(made, seed, **options).save_pretrained(str(folder))
+    return folder
+
+
+def tuned(made: transformers.PreTrainedModel, seed: int = 1, **options: object) -> torch.nn.Module:
+    """A copy of `made` with a PEFT adapter over it, as if it had been trained."""
     import copy
 
     import peft
 
     torch.manual_seed(seed)
     values = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **options}
-    tuned = peft.get_peft_model(copy.deepcopy(made), peft.LoraConfig(**values))  # type: ignore[arg-type]
-    for name, parameter in tuned.named_parameters():
-        if "lora_B" in name:
+    model = peft.get_peft_model(copy.deepcopy(made), peft.LoraConfig(**values))  # type: ignore[arg-type]
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name or "lora_embedding_A" in name:  # the halves that begin as zeros
             torch.nn.init.normal_(parameter, std=0.3)
-    tuned.save_pretrained(str(folder))
-    return folder
+    return model.eval()
 
 
 @dataclass
