@@ -10,7 +10,7 @@ BROWSER := $(VENV)/browser.stamp
 HOME_DIR := $(or $(DIPTYCH_HOME),var)
 MODEL := $(HOME_DIR)/models/smollm2-135m-instruct/diptych.json
 
-.PHONY: run test check lint types js quick screenshots bench lock clean
+.PHONY: run test check lint types js quick screenshots bench peers lock clean
 .DELETE_ON_ERROR:
 
 run: $(RUNTIME)
@@ -22,8 +22,10 @@ test: lint types js $(DEV) $(BROWSER) $(MODEL)
 
 check: lint types js quick
 
+# In several processes. Each computes with one thread: two that spin on two cores would wait for each other.
 quick: $(DEV)
-	$(BIN)/python -m pytest -m "not model and not browser and not faults and not postgres"
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
+	  -m "not model and not browser and not faults and not postgres"
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -39,8 +41,13 @@ js: $(DEV)
 screenshots: $(DEV) $(BROWSER) $(MODEL)
 	$(BIN)/python -m tests.browser.screenshots docs
 
+# BENCH="--quick --docs" and the like are handed on. Whoever is not installed is left out: `make peers` brings them.
 bench: $(RUNTIME) $(MODEL)
-	$(BIN)/python -m models_backend bench
+	$(BIN)/python -m models_backend bench $(BENCH)
+
+peers: $(RUNTIME)
+	$(BIN)/python -m pip install --disable-pip-version-check -c $(LOCK) -e ".[bench]"
+	$(BIN)/python -m models_backend bench --fetch-gguf
 
 $(MODEL): $(RUNTIME)
 	DIPTYCH_HOME=$(HOME_DIR) $(BIN)/python -m models_backend pull
@@ -72,7 +79,7 @@ $(BROWSER): $(DEV)
 # Needs uv. Resolves for Python 3.11 with the CPU build of torch, which brings no other packages along.
 lock:
 	printf 'torch==2.13.0+cpu\n' > $(VENV)/torch.txt
-	uv pip compile pyproject.toml --extra dev --python-version 3.11 -c $(VENV)/torch.txt \
+	uv pip compile pyproject.toml --extra dev --extra bench --python-version 3.11 -c $(VENV)/torch.txt \
 	  --no-header --no-annotate $(if $(FIND_LINKS),--find-links $(FIND_LINKS)) -q -o $(VENV)/lock.txt
 	{ echo "# Every package and version this project installs (Python 3.11 and later). Made by: make lock"; \
 	  sed 's/+cpu//' $(VENV)/lock.txt; } > $(LOCK)

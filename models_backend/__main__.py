@@ -100,7 +100,7 @@ def bench(
     earlier: Annotated[
         Path | None, typer.Option("--from", help="A report to show again, instead of measuring.")
     ] = None,
-    fetch_gguf: Annotated[bool, typer.Option("--fetch-gguf", help="First fetch what llama.cpp reads.")] = False,
+    fetch_gguf: Annotated[bool, typer.Option("--fetch-gguf", help="Only fetch what llama.cpp reads.")] = False,
     shape: Annotated[
         list[str] | None, typer.Option(help="Random weights instead of a model: 1b, 8b; on a GPU.")
     ] = None,

@@ -26,11 +26,13 @@ def bench(
 ) -> None:
     """Measure (or, with `earlier`, read what was measured), print, write. Progress goes to stderr.
 
+    With `fetch_gguf` the file that llama.cpp reads is fetched, and nothing is measured.
     Options that cannot be met are refused before anything is measured. Raises EngineError, BadReport, RegistryError.
     """
     _check(out, docs, earlier, shapes, without)
     if fetch_gguf:
         _say(f"llama.cpp reads {gguf_file.fetch(settings.model, settings.home, _say)}")
+        return
     if earlier is not None:
         found = report.read(earlier)
     elif shapes:

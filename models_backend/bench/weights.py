@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 LONGEST_HEADER = 64 << 20
-# Bytes for one weight, with what a block of 32 carries beside its numbers (two or one float16).
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8-bit": 1.0625, "4-bit": 0.625}
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def facts(engine: Any, folder: Path | None) -> dict[str, Any]:
-    """`weight_bytes` as the runner counts them, else by its precision; None where neither is known."""
-    runner = engine._backend.runner
-    told = getattr(runner, "weight_bytes", None)
-    if told is None and folder is not None:
-        each = BYTES.get(getattr(runner, "precision", ""))
-        told = None if each is None else int(parameters(folder) * each)
-    return {"weight_bytes": told}
+    """`weight_bytes`: of all numbers in their type, or of the file of packed weights; None if neither."""
+    if folder is None:
+        return {"weight_bytes": None}
+    precision = engine.models()[0].precision
+    if precision in BYTES:
+        return {"weight_bytes": parameters(folder) * BYTES[precision]}
+    packed = list(folder.glob("*.packed"))
+    return {"weight_bytes": packed[0].stat().st_size if len(packed) == 1 else None}
 
 
 def parameters(folder: Path) -> int:

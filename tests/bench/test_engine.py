@@ -11,6 +11,7 @@ from models_backend.bench.run import measure
 from models_backend.bench.sample import of_streams
 from models_backend.bench.texts import Prompts, known
 from models_backend.config import Settings
+from models_backend.protocol.workers import ModelInfo
 from models_backend.text import fake
 from models_backend.text.open import open_engines
 
@@ -102,6 +103,16 @@ def test_the_weights_that_a_step_reads_are_counted_from_the_file(home: Path) -> 
     attention = hidden * (2 * hidden + 2 * hidden * shared // heads)
     expected = layers * (attention + 3 * hidden * middle + 2 * hidden) + vocabulary * hidden + hidden
     assert weights.parameters(home / "models" / MODEL) == expected
+
+
+def test_packed_weights_are_counted_by_their_file(home: Path, tmp_path: Path) -> None:
+    class Packed:
+        def models(self) -> list[ModelInfo]:
+            return [ModelInfo("m", "m", precision="4-bit")]
+
+    assert weights.facts(Packed(), tmp_path) == {"weight_bytes": None}
+    (tmp_path / "native.packed").write_bytes(b"x" * 123)
+    assert weights.facts(Packed(), tmp_path) == {"weight_bytes": 123}
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff" * 8, b"\x08\0\0\0\0\0\0\0nonsense", b"\x10\0\0\0\0\0\0\0{}"])
