@@ -52,7 +52,7 @@ class Constraints:
         made = self._compiled(constraint)
         if isinstance(made, EngineError):
             raise made
-        return GrammarForm(made.deep_copy(), self._eos)
+        return GrammarForm(made.deep_copy(), self._eos, self._tokenizer.vocab_size)
 
     def _compile(self, constraint: Constraint) -> Any:
         """A matcher at its beginning, or the refusal: what was refused once is not tried again and again."""
@@ -76,8 +76,9 @@ class Constraints:
 class GrammarForm:
     """A contract.Form over the library's matcher, which is moved to where the ids are."""
 
-    def __init__(self, matcher: Any, eos: frozenset[int]) -> None:
+    def __init__(self, matcher: Any, eos: frozenset[int], vocabulary: int) -> None:
         self._matcher = matcher
+        self._vocabulary = vocabulary
         self._ids: list[int] = []
         self._allowed: bytes | None = None
         self._eos = eos
@@ -108,7 +109,8 @@ class GrammarForm:
         fresh = list(ids[known:])
         if not fresh:
             return
-        taken = self._matcher.try_consume_tokens(fresh)
+        known_ids = next((place for place, token in enumerate(fresh) if token >= self._vocabulary), len(fresh))
+        taken = self._matcher.try_consume_tokens(fresh[:known_ids])  # never gets over an id that it does not know
         self._ids += fresh[:taken]
         self._allowed = None
         if self._matcher.is_error():
@@ -149,9 +151,9 @@ def _try_out(grammar: str) -> None:
     try:
         trial = subprocess.run(command, input=grammar.encode(), capture_output=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
-        raise _invalid("it takes too long to compile.") from None
+        raise _invalid("it takes too much time.") from None
     if trial.returncode:
-        raise _invalid("it takes too much time or memory to compile.")
+        raise _invalid("it takes too much work.")
     if trial.stdout:
         raise _invalid(trial.stdout.decode(errors="replace"))
 
@@ -172,6 +174,8 @@ def _shortened(reason: str) -> str:
     """The library's words without the excerpts and the state that it shows around them."""
     if reason.startswith("NoExtensionBias"):
         return "no text at all can satisfy it."
+    if "fuel" in reason:
+        return "it takes too much work."
     lines = [line.strip() for line in reason.split("\n<")[0].splitlines() if line.strip()]
     told = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     why = (told or lines or [""])[0]
