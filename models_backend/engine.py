@@ -75,6 +75,8 @@ class Engine(Protocol):
     """
 
     slots: int  # lanes that it answers at the same time
+    cache_hits: int = 0  # tokens of prompts that were not computed again, and
+    cache_asked: int = 0  # all tokens of prompts, since it was loaded
     trouble: str = ""  # why none of its models can answer at the moment, in words; empty while they can
 
     def models(self) -> list[ModelInfo]:

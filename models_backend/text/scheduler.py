@@ -119,7 +119,7 @@ class Scheduler:
         count = len(busy) + sum(len(row.seats) for row in begun)
         self._peak = max(self._peak, count)
         for row in begun:
-            self.waiting.remove(row)
+            self.waiting.take(row)
             self._prefixes.known(row)  # so that what is wanted now counts as fresh
         # Memory for keys and values grows with the slots that were ever used: no more than the peak and the spare ones.
         free = [slot for slot in sorted(self._free) if slot < self._peak + self._spare]

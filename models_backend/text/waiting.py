@@ -1,8 +1,9 @@
 """Rows that have no slot yet, and whose turn it is: between owners, then between an owner's runs, then as they came.
 
 Who has least in the batch is next, so that eight lanes or fifty runs of one owner keep nobody else's single lane
-waiting for longer than the next free slot; among equals the one that came first. The lanes of a run follow each other,
-up to their owner's fair share of the batch, so that where there is room they begin together.
+waiting for longer than the next free slot; among equals who has waited longest since coming or since the last turn. The
+lanes of a run follow each other, up to their owner's fair share of the batch, so that where there is room they begin
+together.
 """
 
 import heapq
@@ -16,13 +17,14 @@ MOST = 1000  # rows that may wait
 
 
 class Waiting:
-    """The queue of a batch with so many slots. Nobody starves: whose rows have all left the batch is oldest in time."""
+    """The queue of a batch with so many slots. Nobody starves: who has no row left in the batch is first in time."""
 
     def __init__(self, slots: int, most: int = MOST) -> None:
         self._slots = slots
         self._most = most
-        self._rows: dict[Row, int] = {}  # with the number of its arrival
-        self._arrivals = 0
+        self._rows: dict[Row, int] = {}  # with the time of its arrival
+        self._served: dict[tuple[str, ...], int] = {}  # when an owner, or a run of it, that still waits had a turn
+        self._now = 0  # arrivals and turns so far
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -39,15 +41,24 @@ class Waiting:
         if len(self._rows) >= self._most:
             message = f"{len(self._rows)} answers are waiting already. Try again when some of them have ended."
             raise EngineError("queue_full", message)
-        self._arrivals += 1
-        self._rows[row] = self._arrivals
+        self._now += 1
+        self._rows[row] = self._now
 
     def put_back(self, row: Row) -> None:
         """A row that has had its turn and gave way comes before all that have not."""
-        self._rows[row] = -self._arrivals - len(self._rows)
+        self._rows[row] = min(self._rows.values(), default=0) - 1
 
     def remove(self, row: Row) -> None:
         del self._rows[row]
+
+    def take(self, row: Row) -> None:
+        """It has its turn now."""
+        self.remove(row)
+        self._now += 1
+        owner = row.request.owner
+        self._served |= {(owner,): self._now, (owner, row.request.run): self._now}
+        waits = {name for one in self._rows for name in _names(one)}
+        self._served = {name: at for name, at in self._served.items() if name in waits}
 
     def order(self, running: Iterable[Row]) -> Iterator[Row]:
         """All rows as they would begin beside `running` if none of those ended. The queue must not change meanwhile."""
@@ -58,7 +69,8 @@ class Waiting:
             runs[row.request.run] += len(row.seats)
         lines = self._lines(runs)
         share = -(-self._slots // max(1, len({*owners, *lines})))
-        turns = [(owners[owner], _oldest(line), owner) for owner, line in lines.items()]
+        served = dict(self._served)
+        turns = [(owners[owner], self._since(served, owner, line), owner) for owner, line in lines.items()]
         heapq.heapify(turns)
         while turns:
             *_, owner = heapq.heappop(turns)
@@ -69,15 +81,16 @@ class Waiting:
                 yield row
                 owners[owner] += len(row.seats)
                 runs[run] += len(row.seats)
+                served |= dict.fromkeys(_names(row), self._now + 1)
                 if not rows or owners[owner] >= share:
                     break
             if rows:
-                heapq.heappush(line, (runs[run], rows[-1][0], run, rows))
+                heapq.heappush(line, (runs[run], max(rows[-1][0], served[owner, run]), run, rows))
             if line:
-                heapq.heappush(turns, (owners[owner], _oldest(line), owner))
+                heapq.heappush(turns, (owners[owner], self._since(served, owner, line), owner))
 
     def _lines(self, runs: Counter[str]) -> dict[str, list["_Line"]]:
-        """The runs of each owner: what they have in the batch, their oldest arrival, and their rows, newest first."""
+        """The runs of each owner: what they have in the batch, since when they wait, and their rows, newest first."""
         waiting: dict[str, dict[str, list[tuple[int, Row]]]] = {}
         for row, arrival in self._rows.items():
             waiting.setdefault(row.request.owner, {}).setdefault(row.request.run, []).append((arrival, row))
@@ -85,13 +98,21 @@ class Waiting:
         for owner, found in waiting.items():
             for rows in found.values():
                 rows.sort(key=lambda pair: -pair[0])
-            lines[owner] = [(runs[run], rows[-1][0], run, rows) for run, rows in found.items()]
+            lines[owner] = [
+                (runs[run], max(rows[-1][0], self._served.get((owner, run), rows[-1][0])), run, rows)
+                for run, rows in found.items()
+            ]
             heapq.heapify(lines[owner])
         return lines
+
+    @staticmethod
+    def _since(served: dict[tuple[str, ...], int], owner: str, line: list["_Line"]) -> int:
+        oldest = min(rows[-1][0] for *_, rows in line)
+        return max(oldest, served.get((owner,), oldest))
 
 
 _Line = tuple[int, int, str, list[tuple[int, Row]]]
 
 
-def _oldest(line: list[_Line]) -> int:
-    return min(oldest for _, oldest, _, _ in line)
+def _names(row: Row) -> tuple[tuple[str, ...], ...]:
+    return (row.request.owner,), (row.request.owner, row.request.run)

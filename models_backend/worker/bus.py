@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -9,9 +10,16 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from models_backend.protocol import log
-from models_backend.protocol.events import ENDS, Event, LaneEvent, decode, encode
+from models_backend.protocol.events import ENDS, Event, LaneEvent, LaneQueued, decode, encode
 from models_backend.protocol.runs import RunSpec
 from models_backend.protocol.workers import DEAD_AFTER_SECONDS, Heartbeat, ModelInfo
+
+from .entry import Entry
+from .turns import SCAN, Queue, Room, choose, order
+
+LATER_MS = 50  # until a part that is left to others is looked at again
+TOLD = 100  # lanes at the head of a queue that are told their place
+TELL_MS = 3000  # who has told places goes on doing so; another worker may when that one has not for so long
 
 
 class Fenced(Exception):
@@ -27,24 +35,6 @@ class Gone(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One entry of a queue: the lanes of a run that share a base model. `part` names them, as in "0,1"."""
-
-    queue: str
-    id: str
-    run: str
-    part: str
-
-    @property
-    def base(self) -> str:
-        return self.queue.removeprefix(log.queue_key(""))
-
-    @property
-    def lanes(self) -> list[int]:
-        return [int(lane) for lane in self.part.split(",")]
-
-
-@dataclass(frozen=True)
 class Claim:
     """A part that is now ours. `failures` counts the owners before us who vanished without a word."""
 
@@ -54,6 +44,7 @@ class Claim:
     ended: set[int]
     stopped: set[int]
     events: list[Event]
+    owner: str = ""
 
 
 class WorkerBus:
@@ -66,6 +57,9 @@ class WorkerBus:
         self._append = redis.register_script(log.APPEND)
         self._check = redis.register_script(log.CHECK)
         self._release = redis.register_script(log.RELEASE)
+        self._take = redis.register_script(log.TAKE)
+        self._place = redis.register_script(log.PLACE)
+        self._told: dict[str, dict[str, tuple[int, ...]]] = {}  # by queue and entry: the places last told
 
     def serve(self, bases: list[str]) -> None:
         """From now on take lanes of these bases; new ones need `open_queues`."""
@@ -81,14 +75,78 @@ class WorkerBus:
                 if "BUSYGROUP" not in str(error):
                     raise
 
-    async def take(self, block_ms: int) -> list[Entry]:
-        """Wait up to `block_ms` for a new entry of any of our queues."""
-        if not self.queues:  # a server elsewhere has not told its models yet
+    async def take(self, block_ms: int, rooms: Mapping[str, Room] | None = None) -> list[Entry]:
+        """Wait up to `block_ms` for an entry that there is room for, and make it ours; `rooms` by queue, None: plenty.
+
+        Waits less if an entry will be ripe sooner. Of queues that `rooms` does not have nothing is taken.
+        """
+        if rooms is None:
+            rooms = dict.fromkeys(self.queues, _PLENTY)
+        newest: dict[str, str] = {}
+        for name, room in rooms.items():
+            if room.free <= 0 and not room.ahead:
+                continue
+            while True:
+                queue = await self._look(name)
+                entry, later = choose(queue, room)
+                if entry is None or await self._make_ours(entry):
+                    break  # else another worker was faster
+            if entry is not None:
+                return [entry]
+            block_ms = min(block_ms, LATER_MS) if later else block_ms
+            newest[name] = queue.newest
+        if newest:
+            await self.redis.xread(newest, block=max(1, block_ms))  # type: ignore[arg-type]
+        else:  # a server elsewhere has not told its models yet, or there is no room anywhere
             await asyncio.sleep(block_ms / 1000)
-            return []
-        streams = dict.fromkeys(self.queues, ">")
-        answer = await self.redis.xreadgroup(log.QUEUE_GROUP, self.worker, streams, count=1, block=block_ms)
-        return [_entry(queue, id_, fields) for queue, entries in _pairs(answer) for id_, fields in entries]
+        return []
+
+    async def _make_ours(self, entry: Entry) -> bool:
+        args = [log.QUEUE_GROUP, self.worker, entry.id, entry.owner, log.TURN_SECONDS]
+        return bool(await self._take(keys=[entry.queue, log.turns_key(entry.queue)], args=args))
+
+    async def _look(self, name: str) -> Queue:
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.xrange(name, count=SCAN)
+            pipe.xrevrange(name, count=1)
+            pipe.xpending_range(name, log.QUEUE_GROUP, "-", "+", SCAN)
+            pipe.hgetall(log.turns_key(name))
+            pipe.time()
+            rows, last, pending, turns, (seconds, micros) = await pipe.execute()
+        entries = [_entry(name.encode(), id_, fields) for id_, fields in rows]
+        taken = {row["message_id"].decode() for row in pending}
+        newest = last[0][0].decode() if last else "0-0"
+        served = {owner.decode(): float(at) for owner, at in turns.items()}
+        return Queue(entries, taken, seconds * 1000 + micros / 1000, newest, served)
+
+    async def tell_places(self, name: str, before: int) -> None:
+        """Tell lanes that no worker has taken where they are in this queue, `before` others being before them.
+
+        One worker does this for a queue, so that they do not contradict each other.
+        """
+        key = log.teller_key(name)
+        if not await self.redis.set(key, self.worker, nx=True, px=TELL_MS):
+            if await self.redis.get(key) != self.worker.encode():
+                return
+            await self.redis.pexpire(key, TELL_MS)
+        told: dict[str, tuple[int, ...]] = {}
+        known = self._told.get(name, {})
+        at = time.time() * 1000
+        async with self.redis.pipeline(transaction=False) as pipe:
+            place = before
+            for entry in order(await self._look(name)):
+                if place >= TOLD:
+                    break
+                told[entry.id] = tuple(range(place + 1, place + 1 + len(entry.lanes)))
+                place += len(entry.lanes)
+                if known.get(entry.id) != told[entry.id]:
+                    args: list[int | bytes] = []
+                    for lane, position in zip(entry.lanes, told[entry.id], strict=True):
+                        args += [lane, position, encode(LaneQueued(lane, position, at))]
+                    keys = [log.run_key(entry.run), log.log_key(entry.run)]
+                    await self._place(keys=keys, args=args, client=pipe)
+            await pipe.execute()
+        self._told[name] = told
 
     async def mine(self) -> list[Entry]:
         """Entries that this worker took and has not finished, as the bus remembers them."""
@@ -133,7 +191,7 @@ class WorkerBus:
         answer = await self._claim(keys=[log.run_key(entry.run)], args=[entry.part])
         if answer == log.GONE:
             raise Gone(entry.run)
-        attempt, released, spec, *states = answer
+        attempt, released, spec, owner, *states = answer
         rows = await self.redis.xrange(log.log_key(entry.run))
         facts = list(zip(entry.lanes, states[::2], states[1::2], strict=True))
         return Claim(
@@ -143,6 +201,7 @@ class WorkerBus:
             ended={lane for lane, state, _ in facts if state == b"ended"},
             stopped={lane for lane, _, stop in facts if stop},
             events=[decode(fields[log.FIELD.encode()]) for _, fields in rows],
+            owner=owner.decode(),
         )
 
     async def append(self, entry: Entry, attempt: int, batch: int, events: list[LaneEvent]) -> None:
@@ -207,6 +266,9 @@ class WorkerBus:
         return {model for beat in beats if beat.host == host for model in beat.models}
 
 
+_PLENTY = Room(free=1, slots=1)
+
+
 def _raise(answer: object, entry: Entry) -> None:
     if answer == log.FENCED:
         raise Fenced(f"{entry.run} {entry.part}")
@@ -217,7 +279,8 @@ def _raise(answer: object, entry: Entry) -> None:
 
 
 def _entry(queue: bytes, id_: bytes, fields: dict[bytes, bytes]) -> Entry:
-    return Entry(queue.decode(), id_.decode(), fields[b"run"].decode(), fields[b"lanes"].decode())
+    owner = fields.get(b"owner", b"")
+    return Entry(queue.decode(), id_.decode(), fields[b"run"].decode(), fields[b"lanes"].decode(), owner.decode())
 
 
 def _pairs(answer: object) -> list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]:

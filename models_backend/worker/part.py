@@ -1,8 +1,8 @@
 """A part: the lanes of one queue entry while this worker owns them, and the batches of events it has to say of them."""
 
-from models_backend.protocol.events import ENDS, LaneEvent
+from models_backend.protocol.events import ENDS, LaneEvent, LaneStarted
 
-from .bus import Entry
+from .entry import Entry
 
 
 class Part:
@@ -12,6 +12,7 @@ class Part:
         self.entry = entry
         self.attempt = attempt
         self.open = lanes
+        self._begun: set[int] = set()
         self._waiting: list[LaneEvent] = []
         self._batches: list[list[LaneEvent]] = []
         self._written = 0
@@ -20,6 +21,8 @@ class Part:
         if event.lane not in self.open:
             return
         self._waiting.append(event)
+        if isinstance(event, LaneStarted):
+            self._begun.add(event.lane)
         if isinstance(event, ENDS):
             self.open.discard(event.lane)
 
@@ -35,6 +38,11 @@ class Part:
     def written(self, count: int) -> None:
         """`count` batches are on the bus: more than we knew of, or fewer when the bus lost some."""
         self._written = min(count, len(self._batches))
+
+    @property
+    def waits(self) -> int:
+        """How many of its lanes wait in the engine."""
+        return len(self.open - self._begun)
 
     @property
     def over(self) -> bool:

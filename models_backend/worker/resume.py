@@ -17,7 +17,8 @@ from models_backend.protocol.events import (
 )
 from models_backend.protocol.runs import LaneSpec
 
-from .bus import Claim, Entry
+from .bus import Claim
+from .entry import Entry
 
 MAX_FAILURES = 2  # owners that may die with a part before it is taken to be what kills them
 
@@ -62,6 +63,7 @@ def plan(entry: Entry, claim: Claim, at: float) -> Plan:
                     shadows=spec.shadows,
                     resume_text=text,
                     resume_tokens=count,
+                    owner=claim.owner,
                 )
             )
     return todo

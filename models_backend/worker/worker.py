@@ -17,14 +17,16 @@ from redis.exceptions import RedisError
 
 from models_backend.config import Settings
 from models_backend.engine import Engine
-from models_backend.protocol.events import Error, Figures, LaneEvent, LaneFailed
-from models_backend.protocol.log import STOPS
+from models_backend.protocol.events import ENDS, Error, Figures, LaneEvent, LaneFailed
+from models_backend.protocol.log import STOPS, queue_key
 from models_backend.protocol.workers import DEAD_AFTER_SECONDS, HEARTBEAT_SECONDS, Heartbeat, ModelInfo
 
-from .bus import Entry, Fenced, Gap, Gone, WorkerBus
+from .bus import Fenced, Gap, Gone, WorkerBus
 from .engine_thread import EngineThread, Events
+from .entry import Entry
 from .part import Part
 from .resume import plan
+from .turns import Room
 
 logger = logging.getLogger("diptych.worker")
 BROKEN = (RedisError, OSError)
@@ -153,6 +155,7 @@ class Worker:
     async def _beat(self) -> None:
         await self._beat_once()
         await self._look_for_stops()
+        await self._tell_places()
         await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _beat_once(self) -> None:
@@ -173,6 +176,8 @@ class Worker:
                 started_at=self.started_at,
                 at=time.time(),
                 note=self.thread.note or trouble,
+                cache_hits=sum(engine.cache_hits for engine in engines),
+                cache_asked=sum(engine.cache_asked for engine in engines),
             )
         )
 
@@ -199,17 +204,38 @@ class Worker:
     def _slots(self) -> int:
         return sum(engine.slots for engine in self.engines)
 
+    def _rooms(self) -> dict[str, Room]:
+        """What can be taken in, by queue; counted in lanes that have not ended, which the engine may not know yet."""
+        rooms = {}
+        for engine in self.engines:
+            bases = [base for base, one in self.engine_of.items() if one is engine]
+            mine = [(lane, part) for (_, lane), part in self.parts.items() if part.entry.base in bases]
+            lanes = sum(lane in part.open for lane, part in mine)
+            waiting = frozenset(part.entry.owner for _, part in mine if part.waits)
+            rooms |= {queue_key(base): Room(engine.slots - lanes, engine.slots, waiting) for base in bases}
+        return rooms
+
     async def _take(self) -> None:
-        if len(self.parts) >= self._slots:
-            self._room.clear()
+        self._room.clear()
+        rooms = self._rooms()
+        if not any(room.free > 0 or room.ahead for room in rooms.values()) and rooms:
             await self._room.wait()
             return
-        for entry in await self.bus.take(block_ms=1000):
+        # Where one of several engines is full its next free slot must not go unnoticed while another queue is read.
+        block_ms = 1000 if all(room.free > 0 for room in rooms.values()) else 100
+        for entry in await self.bus.take(block_ms, rooms):
             await self._accept(entry)
+
+    async def _tell_places(self) -> None:
+        """Who waits on the bus for an engine of ours that is full hears where in the queue that is."""
+        for queue, room in self._rooms().items():
+            if room.free <= 0:
+                waiting = {part for part in self.parts.values() if part.entry.queue == queue}
+                await self.bus.tell_places(queue, sum(part.waits for part in waiting))
 
     async def _rescue(self) -> None:
         await asyncio.sleep(HEARTBEAT_SECONDS)
-        room = self._slots - len(self.parts)
+        room = self._slots - sum(len(part.open) for part in set(self.parts.values()))
         if room <= 0 or time.monotonic() < self._rescue_from:
             return
         for entry in await self.bus.rescue(room):
@@ -249,6 +275,8 @@ class Worker:
             part = self.parts.get((run, event.lane))
             if part is not None:
                 part.add(event)
+                if isinstance(event, ENDS):
+                    self._room.set()
         self._dirty.set()
 
     async def _publish(self) -> None:

@@ -10,8 +10,10 @@ from .connection import bus, translated
 KEEP = str(log.KEEP_SECONDS)
 
 
-async def start(created: RunCreated, queues: Sequence[str]) -> bool:
+async def start(created: RunCreated, queues: Sequence[str], owner: str = "") -> bool:
     """Create the run of `created` and queue its lanes; lane i waits in queue `queues[i]`, a base model's id.
+
+    Workers share turns out between `owner`s; lanes that are added later are the same owner's.
 
     Lanes of one base are one entry, so that one worker answers them in one batch. False when the run was there already.
     """
@@ -19,7 +21,8 @@ async def start(created: RunCreated, queues: Sequence[str]) -> bool:
     for lane, queue in enumerate(queues):
         parts.setdefault(queue, []).append(str(lane))
     keys = [log.run_key(created.run), log.log_key(created.run), *map(log.queue_key, parts)]
-    args = [encode(created.spec), encode(created), KEEP, created.run, str(len(queues)), *map(",".join, parts.values())]
+    lanes = map(",".join, parts.values())
+    args = [encode(created.spec), encode(created), KEEP, created.run, str(len(queues)), *lanes, owner]
     return bool(await bus().call(bus().start, keys, args))
 
 

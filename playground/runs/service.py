@@ -161,7 +161,7 @@ async def _on_bus(run: Run) -> bool:
             return False
         first = lanes[: len(run.spec.lanes)]
         created = RunCreated(run=run.id, spec=run.spec, at=records.milliseconds(run.created_at))
-        await queue.start(created, [lane.queue for lane in first])
+        await queue.start(created, [lane.queue for lane in first], owner=str(run.owner_id))
         count = len(first)
     while count is not None and count < len(lanes):  # each pass adds one, or finds that somebody else has
         lane = lanes[count]

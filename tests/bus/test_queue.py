@@ -45,6 +45,13 @@ async def test_a_lane_is_added_only_by_who_knows_how_many_there_are(bus):
     assert await queue.add(RUN, added, "base") == places.FENCED
 
 
+async def test_whose_run_it_is_stands_with_its_lanes_in_the_queue(bus):
+    await queue.start(CREATED, QUEUES, owner="7")
+    await queue.add(RUN, LaneAdded(3, LaneSpec("base"), 0, 2.0), "base")
+    assert [entry[b"owner"] for _, entry in bus.xrange(places.queue_key("base"))] == [b"7", b"7"]
+    assert [entry[b"owner"] for _, entry in bus.xrange(places.queue_key("other"))] == [b"7"]
+
+
 async def test_stopping_a_queued_lane_ends_it_and_twice_is_once(bus):
     stopped = LaneStopped(1, Figures(), 3.0)
     assert await queue.stop(RUN, stopped) == places.GONE

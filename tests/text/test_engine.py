@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from models_backend.config import Settings
-from models_backend.protocol.events import Error, LaneDone, LaneFailed, LaneStarted, LaneStopped, LaneToken
+from models_backend.protocol.events import Error, LaneDone, LaneFailed, LaneQueued, LaneStarted, LaneStopped, LaneToken
 from models_backend.protocol.params import Params
 from models_backend.protocol.runs import Chat, Completion, Message, Prompt
 from models_backend.text import fake
@@ -167,7 +167,7 @@ def test_a_lane_that_waits_can_be_stopped() -> None:
     listen(heard, ready.step())
     ready.stop("r", 1)
     listen(heard, ready.step())
-    assert [type(event) for event in heard["r", 1].events] == [LaneStopped]
+    assert [type(event) for event in heard["r", 1].events] == [LaneQueued, LaneStopped]
 
 
 def test_rows_beyond_the_slots_wait_in_the_order_they_came() -> None:
@@ -258,11 +258,75 @@ def test_a_row_whose_ids_cannot_be_written_fails_alone() -> None:
     assert heard[0].text == answer(engine(), good)[0].text
 
 
-def test_out_of_memory_costs_the_newest_rows() -> None:
-    heard = answer(over(Moody(most=2)), *(ask(lane=lane) for lane in range(4)))
-    assert [type(one.end) for one in heard] == [LaneDone, LaneDone, LaneFailed, LaneFailed]
-    errors = [one.end.error for one in heard[2:] if isinstance(one.end, LaneFailed)]
-    assert {error.code for error in errors} == {"out_of_memory"}
+def test_when_memory_runs_out_the_newest_rows_wait_and_lose_nothing() -> None:
+    lanes = [ask(lane=lane, model=model) for lane, model in enumerate([fake.BASE, fake.SHOUT] * 2)]
+    heard = answer(over(Moody(most=2)), *lanes)
+    assert [type(one.end) for one in heard] == [LaneDone] * 4
+    assert [one.text for one in heard] == [one.text for one in answer(engine(), *lanes)]
+    assert [sum(isinstance(event, LaneStarted) for event in one.events) for one in heard] == [1] * 4
+
+
+def test_a_row_that_gives_way_in_the_middle_goes_on_with_the_same_ids() -> None:
+    runner = Moody()
+    ready, heard = over(runner), {}
+    lanes = [ask(lane=0), ask(lane=1, model=fake.SHOUT)]
+    ready.submit(*lanes)
+    for _ in range(6):
+        listen(heard, ready.step())
+    runner.most = 1
+    while ready.busy:
+        listen(heard, ready.step())
+    assert (ready.running, ready.waiting) == (0, 0)
+    whole = answer(engine(), *lanes)
+    for lane in (0, 1):
+        assert heard["r", lane].ids == whole[lane].ids
+        assert isinstance(heard["r", lane].end, LaneDone)
+
+
+def test_a_row_that_is_alone_when_memory_runs_out_fails_and_says_so() -> None:
+    [heard] = answer(over(Moody(most=0)), ask())
+    assert isinstance(heard.end, LaneFailed)
+    assert heard.end.error.code == "out_of_memory"
+
+
+def test_lanes_that_wait_are_told_their_place_and_each_change_of_it() -> None:
+    heard = answer(engine(slots=1), *(ask(run=run, max_tokens=2) for run in "abc"))
+    told = [[event.position for event in one.events if isinstance(event, LaneQueued)] for one in heard]
+    assert told == [[], [1], [2, 1]]
+    for one in heard:
+        kinds = [type(event) for event in one.events]
+        assert LaneQueued not in kinds[kinds.index(LaneStarted) :]
+
+
+def test_lanes_of_one_model_start_in_the_same_step_and_count_what_was_not_computed() -> None:
+    ready = engine()
+    ready.submit(*(ask(lane=lane, max_tokens=2) for lane in range(3)))
+    first = [event.lane for _, event in ready.step() if isinstance(event, LaneToken)]
+    assert sorted(first) == [0, 1, 2]
+    ended = [event for _, event in ready.step() if isinstance(event, LaneDone)]
+    size = len(fake.FakeDialect().encode(HELLO))
+    assert [event.figures.cached_tokens for event in ended] == [0, size - 1, size - 1]
+    assert (ready.cache_hits, ready.cache_asked) == (2 * (size - 1), 3 * size)
+
+
+def test_a_request_that_can_never_fit_is_refused_at_once() -> None:
+    runner = fake.FakeRunner(8)
+    runner.tokens = 50
+    big, small = answer(over(runner), ask(lane=0, max_tokens=49), ask(lane=1, max_tokens=5))
+    assert isinstance(big.end, LaneFailed)
+    assert (big.end.error.code, len(big.events)) == ("memory_exceeded", 1)
+    assert isinstance(small.end, LaneDone)
+
+
+def test_a_copy_that_fails_costs_nothing_but_time() -> None:
+    class Paper(fake.FakeRunner):
+        def copy(self, source: int, target: int, length: int) -> None:
+            raise OutOfMemory("no paper left")
+
+    lanes = [ask(lane=lane) for lane in range(3)]
+    heard = answer(over(Paper(8)), *lanes)
+    assert [one.text for one in heard] == [one.text for one in answer(engine(), *lanes)]
+    assert [one.end.figures.cached_tokens for one in heard] == [0, 0, 0]
 
 
 def test_a_model_that_was_refused_says_why_and_the_base_serves() -> None:

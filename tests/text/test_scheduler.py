@@ -62,6 +62,21 @@ def test_the_single_lane_of_one_owner_is_next_after_fifty_runs_of_another() -> N
     assert scheduler.admit() == [late]
 
 
+def test_with_one_slot_owners_take_turns_and_who_comes_later_waits_for_one() -> None:
+    scheduler = Scheduler(1, CHUNK)
+    for n in range(4):
+        scheduler.add(row([n], "a", n, owner="a"))
+    begun = ""
+    for n in range(10):
+        found = scheduler.admit()
+        begun += "".join(one.request.owner for one in found)
+        if n < 4:
+            scheduler.add(row([n], f"{n}", owner="bcde"[n]))
+        for one in found:
+            scheduler.remove(one)
+    assert begun == "aabacdae", "nobody has two turns while another who came before the first of them waits"
+
+
 def test_eight_lanes_of_a_run_leave_room_for_another_owners_lane_that_came_later() -> None:
     scheduler = Scheduler(8, CHUNK)
     eight = [row([lane], "a", lane, owner="a") for lane in range(8)]

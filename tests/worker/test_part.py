@@ -1,7 +1,7 @@
 """What a worker keeps of the lanes it owns."""
 
 from models_backend.protocol.events import Figures, LaneDone, LaneToken
-from models_backend.worker.bus import Entry
+from models_backend.worker.entry import Entry
 from models_backend.worker.part import Part
 
 

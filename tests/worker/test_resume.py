@@ -3,7 +3,8 @@
 from models_backend.protocol.events import Figures, LaneAdded, LaneFailed, LaneStarted, LaneStopped, LaneToken
 from models_backend.protocol.params import Params, Used
 from models_backend.protocol.runs import Completion, LaneSpec, RunSpec
-from models_backend.worker.bus import Claim, Entry
+from models_backend.worker.bus import Claim
+from models_backend.worker.entry import Entry
 from models_backend.worker.resume import plan
 
 RUN = "0123456789abcdef" * 2

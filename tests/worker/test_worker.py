@@ -14,6 +14,7 @@ from models_backend.protocol.events import (
     LaneAdded,
     LaneDone,
     LaneFailed,
+    LaneQueued,
     LaneStarted,
     LaneStopped,
     LaneToken,
@@ -26,7 +27,8 @@ from models_backend.protocol.runs import Completion, LaneSpec, RunSpec
 from models_backend.protocol.workers import Heartbeat, ModelInfo
 from models_backend.text import fake
 from models_backend.text.open import open_engines
-from models_backend.worker.bus import Entry, Fenced, WorkerBus
+from models_backend.worker.bus import Fenced, WorkerBus
+from models_backend.worker.entry import Entry
 from models_backend.worker.worker import Worker
 
 RUN = "0123456789abcdef" * 2
@@ -62,12 +64,12 @@ class House:
         raw = await self.redis.get(log.worker_key(name))
         return raw is not None and msgspec.json.decode(raw, type=Heartbeat).ready
 
-    async def start(self, text: str, lanes=BOTH, run: str = RUN, **params) -> None:
+    async def start(self, text: str, lanes=BOTH, run: str = RUN, owner: str = "", **params) -> None:
         spec = RunSpec(Completion(text), tuple(lanes), Params(**params))
         part = ",".join(str(lane) for lane in range(len(lanes)))
         script = self.redis.register_script(log.START)
         keys = [log.run_key(run), log.log_key(run), QUEUE]
-        args = [msgspec.json.encode(spec), encode(RunCreated(run, spec, 0)), 1000, run, len(lanes), part]
+        args = [msgspec.json.encode(spec), encode(RunCreated(run, spec, 0)), 1000, run, len(lanes), part, owner]
         assert await script(keys=keys, args=args) == 1
 
     async def add(self, lane: int, spec: LaneSpec, replaces: int) -> int:
@@ -354,3 +356,117 @@ async def test_models_that_a_host_no_longer_has_are_taken_out_of_the_list(house)
     await house.redis.hset(log.MODELS, mapping={m.id: msgspec.json.encode(m) for m in (gone, elsewhere)})
     await house.worker("one")
     assert set(await house.redis.hkeys(log.MODELS)) == {fake.BASE.encode(), fake.SHOUT.encode(), b"far"}
+
+
+# Turns and places -----------------------------------------------------------------------------------------------------
+
+
+def run_id(n: int) -> str:
+    return f"{n:032x}"
+
+
+async def began(house: House, *runs: str) -> list[str]:
+    """Runs in the order in which their first lanes began."""
+    at = {}
+    for run in runs:
+        at[run] = next(event.at for event in await house.events(0, run=run) if isinstance(event, LaneStarted))
+    return sorted(runs, key=lambda run: at[run])
+
+
+async def test_many_runs_of_one_owner_keep_nobody_elses_single_lane_waiting(house):
+    await house.worker("one", slots=2, delay=2)
+    runs = [run_id(n) for n in range(13)]
+    for run in runs[:12]:
+        await house.start("[[long]]", BOTH[:1], run=run, owner="a", max_tokens=20)
+    await until(lambda: _at_least_in(house, runs[1], 1))
+    await house.start("[[long]]", BOTH[:1], run=runs[12], owner="b", max_tokens=20)
+    for run in runs:
+        await until(lambda run=run: house.ended(0, run=run))
+    order = await began(house, *runs)
+    assert order.index(runs[12]) <= 5, "about the next that began after it came, with 12 runs before it"
+
+
+async def _at_least_in(house: House, run: str, count: int) -> bool:
+    return sum(isinstance(event, LaneToken) for event in await house.events(0, run=run)) >= count
+
+
+async def test_a_lane_of_another_owner_is_next_before_the_lanes_that_wait_inside_the_worker(house):
+    await house.worker("one", slots=1, delay=2)
+    await house.start("[[long]]", BOTH[:1] * 6, run=run_id(1), owner="a", max_tokens=150)
+    await until(lambda: _at_least_in(house, run_id(1), 1))
+    await house.start("[[long]]", BOTH[:1], run=run_id(2), owner="b", max_tokens=2)
+    await until(lambda: house.ended(0, run=run_id(2)))
+    assert not await house.ended(2, run=run_id(1)), "one of six lanes ended, perhaps two, before it had its turn"
+
+
+async def test_whose_run_it_is_reaches_the_engine_and_lanes_that_are_added_later(house):
+    worker = await house.worker("one")
+    asked = []
+    engine = worker.engines[0]
+    submit = engine.submit
+    engine.submit = lambda *requests: (asked.extend(requests), submit(*requests))[1]
+    await house.start("Mine", owner="p7", max_tokens=3)
+    await until(lambda: house.ended(0, 1))
+    await house.add(2, LaneSpec(fake.SHOUT), replaces=1)
+    await until(lambda: house.ended(2))
+    assert [(request.lane, request.owner) for request in asked] == [(0, "p7"), (1, "p7"), (2, "p7")]
+
+
+async def test_lanes_that_no_worker_has_taken_are_told_their_place_and_each_change_once(house):
+    await house.worker("one", slots=1, delay=3)
+    await house.worker("two", slots=1, delay=3)
+    runs = [run_id(n) for n in range(5)]
+    for run in runs:
+        await house.start("[[long]]", BOTH[:1], run=run, max_tokens=900)
+    last = runs[-1]
+    await until(lambda: _told(house, last, 3))
+    for run in runs[:2]:
+        script = house.redis.register_script(log.STOP)
+        keys = [log.run_key(run), log.log_key(run), log.ENDED]
+        await script(keys=keys, args=[0, encode(LaneStopped(0, Figures(), 0)), run, log.STOPS])
+    await until(lambda: _told(house, last, 1))
+    places = [event.position for event in await house.events(0, run=last) if isinstance(event, LaneQueued)]
+    assert places == sorted(set(places), reverse=True), "both workers are full, and only one of them tells"
+    for name in list(house.tasks):
+        await house.leave(name)
+
+
+async def _told(house: House, run: str, position: int) -> bool:
+    told = [event.position for event in await house.events(0, run=run) if isinstance(event, LaneQueued)]
+    return bool(told) and told[-1] == position
+
+
+async def test_a_lane_that_was_taken_or_has_ended_is_told_no_place(house):
+    bus = WorkerBus(house.redis, "w", [fake.BASE])
+    await bus.open_queues()
+    for n in range(3):
+        await house.start("x", run=run_id(n))
+    (first,) = await bus.take(block_ms=1000)
+    script = house.redis.register_script(log.STOP)
+    keys = [log.run_key(run_id(1)), log.log_key(run_id(1)), log.ENDED]
+    await script(keys=keys, args=[0, encode(LaneStopped(0, Figures(), 0)), run_id(1), log.STOPS])
+    await bus.claim(first)
+    for _ in range(2):
+        await bus.tell_places(QUEUE, before=4)
+    told = {
+        n: [
+            (event.lane, event.position) for event in await house.events(run=run_id(n)) if isinstance(event, LaneQueued)
+        ]
+        for n in range(3)
+    }
+    assert told == {0: [], 1: [(1, 6)], 2: [(0, 7), (1, 8)]}
+    other = WorkerBus(house.redis, "other", [fake.BASE])
+    await other.tell_places(QUEUE, before=0)
+    assert len(await house.events(run=run_id(2))) == 3, "another worker does not contradict the one that tells"
+
+
+async def test_an_entry_is_taken_by_one_worker_alone(house):
+    buses = [WorkerBus(house.redis, f"w{n}", [fake.BASE]) for n in range(4)]
+    await buses[0].open_queues()
+    for n in range(8):
+        await house.start("x", run=run_id(n))
+    taken = [await asyncio.gather(*(bus.take(block_ms=10) for bus in buses)) for _ in range(3)]
+    runs = [entry.run for round_ in taken for found in round_ for entry in found]
+    assert sorted(runs) == [run_id(n) for n in range(8)]
+    mine = [entry.run for bus in buses for entry in await bus.mine()]
+    assert sorted(mine) == sorted(runs)
