@@ -68,8 +68,8 @@ class Insight(Struct, frozen=True, omit_defaults=True):
 class Figures(Struct, frozen=True):
     """What an answer took. Times are milliseconds of the worker's clock.
 
-    `first_ms` runs from the claim by the worker to the first token; `decode_ms` from the first token to the last, so
-    speed is (completion_tokens - 1) / decode_ms. Both count this attempt alone; a lane that went on from tokens that
+    `first_ms` runs from the claim by the worker to the first token that it drew; `decode_ms` from that one to the last,
+    so speed is (completion_tokens - 1) / decode_ms. Both count this attempt alone; a lane that went on from tokens that
     it was given has no `decode_ms`. `cached_tokens` of the prompt were in the prefix cache and not computed again.
     """
 

@@ -282,7 +282,7 @@ class Engine(interface.Engine):
             ),
         )
         if row.forced and not row.looks:
-            self._tell(row, self._speech.tokens(row, list(row.forced)))
+            self._tell(row, self._speech.given(row))
         if row.answer.finish is not None or (row.ends is not None and not row.looks):
             self._done(row)  # the worker before this one died between the last token and the end, or none is wanted
 
@@ -358,7 +358,7 @@ class Engine(interface.Engine):
         try:
             self._tell(row, self._speech.known(row, own.scored))
             if own.token is not None:
-                self._tell(row, self._speech.tokens(row, [own.token], () if own.seen is None else (own.seen,)))
+                self._tell(row, self._speech.drawn(row, own.token, own.seen))
         except EngineError as refusal:
             self._failed(row, refusal.as_error())
             return

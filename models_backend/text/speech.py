@@ -37,13 +37,21 @@ class Speech:
             row.scored = first + start + len(part) - 1
         said = max(0, min(row.fed - border + 1, len(row.forced)))
         if said:
-            yield from self.tokens(row, row.forced[:said], seen[border - first :][:said] if row.watched else ())
+            yield from self._tokens(row, row.forced[:said], seen[border - first :][:said] if row.watched else ())
 
-    def tokens(self, row: Row, ids: Sequence[int], seen: Sequence[Seen] = ()) -> Iterator[LaneEvent]:
-        """Add `ids` to the answer; those that were forced are so no longer. `seen` is of each of them, or of none."""
+    def given(self, row: Row) -> Iterator[LaneEvent]:
+        """All tokens that are forced, where nobody wants to know what the model thinks of them."""
+        return self._tokens(row, list(row.forced), ())
+
+    def drawn(self, row: Row, token: int, seen: Seen | None) -> Iterator[LaneEvent]:
+        """The token that came of a draw: only that shows how fast the model is, and that its numbers are sound."""
         now = self._steady()
         row.times.first = row.times.first or now
         row.times.last = now
+        return self._tokens(row, [token], () if seen is None else (seen,))
+
+    def _tokens(self, row: Row, ids: Sequence[int], seen: Sequence[Seen]) -> Iterator[LaneEvent]:
+        """Add `ids` to the answer; those that were forced are so no longer. `seen` is of each of them, or of none."""
         top = row.used.top_logprobs or 0
         for start, part in _parts(seen, top) if seen else ((0, ()),):
             some = tuple(ids[start : start + len(part)] if part else ids)
