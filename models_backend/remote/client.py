@@ -36,7 +36,7 @@ class Client:
             trust_env=not remote.local,
         )
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await self._http.aclose()
 
     async def get(self, url: str, limit: int = MAX_ANSWER_BYTES) -> dict[str, Any]:

@@ -44,7 +44,13 @@ class Found:
 async def discover(client: Client, prefix: str) -> Found:
     """Ask the server for its models. `prefix` goes before the ids that people see. Raises UpstreamError."""
     spec = client.remote.spec
-    listed = await client.get(f"{client.remote.url}/models", MAX_LIST_BYTES)
+    try:
+        listed = await client.get(f"{client.remote.url}/models", MAX_LIST_BYTES)
+    except UpstreamError as error:
+        # It is there and has no list, or one that breaks: the models that are allowed are known without it.
+        if not spec.models or error.retry or error.code == "upstream_refused_key":
+            raise
+        listed = {"data": []}
     rows = _rows(listed, spec)
     kind = KINDS[spec.kind] if spec.kind != "auto" else await _kind(client, rows)
     if kind.name == "ollama":

@@ -33,6 +33,7 @@ LOOK_SECONDS = 15.0  # between two looks at a server that answers
 BACK_SECONDS = (0.5, 15.0)  # between looks at one that does not: at first, and at most
 LOOK_LIMIT = 30.0  # seconds that one look may take
 CLOSE_SECONDS = 5.0
+_BROKEN = "its engine has ended by a fault of ours. The worker's log tells which; start the worker again."
 
 Key = tuple[str, int]  # run and lane
 
@@ -73,6 +74,7 @@ class RemoteEngine(interface.Engine):
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._closed = False
+        self._broken = False  # it ended though nobody closed it
 
     # What the worker asks -----------------------------------------------------------------------------------------
 
@@ -104,7 +106,10 @@ class RemoteEngine(interface.Engine):
         self._start()
 
     def submit(self, *requests: Request) -> None:
-        self._call(partial(self._arrive, requests, self._clocks.steady()))
+        if not self._call(partial(self._arrive, requests, self._clocks.steady())) and self._broken:
+            error = Error("engine_error", f"{self._remote.spec.name}: {_BROKEN}")
+            for request in requests:
+                self._publish(request.run, _failed(request, error, self._clocks.wall()))
 
     def stop(self, run: str, lane: int) -> None:
         self._call(partial(self._stop, (run, lane)))
@@ -138,35 +143,51 @@ class RemoteEngine(interface.Engine):
             self._thread = threading.Thread(target=self._work, args=(self._loop,), name=name, daemon=True)
             self._thread.start()
 
-    def _call(self, function: Callable[[], None]) -> None:
+    def _call(self, function: Callable[[], None]) -> bool:
+        """Have `function` called in the thread; False if that has ended."""
         self._start()
         with self._lock:
-            if not self._closed and self._loop is not None:
-                self._loop.call_soon_threadsafe(function)
+            if self._closed or self._loop is None:
+                return False
+            self._loop.call_soon_threadsafe(function)
+            return True
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        self._client = Client(self._remote)
-        self._adapters = Adapters(self._client, self._installed, self._clocks.steady)
-        self._watching = loop.create_task(self._watch())
         try:
+            self._watching = loop.create_task(self._live())
             with contextlib.suppress(asyncio.CancelledError):
                 loop.run_until_complete(self._watching)
+        except Exception:
+            log.exception("the engine of %s has ended", self._remote.spec.name)
+            self._broken = True
+            self.trouble = f"{self._remote.spec.name}: {_BROKEN}"
+            self._changed()
         finally:
             with self._lock:
                 self._closed = True
-            loop.run_until_complete(self._leave())
             loop.close()
 
     def _end(self) -> None:
         self._watching.cancel()
 
-    async def _leave(self) -> None:
+    async def _live(self) -> None:
+        async with contextlib.aclosing(Client(self._remote)) as self._client:
+            self._adapters = Adapters(self._client, self._installed, self._clocks.steady)
+            try:
+                await self._watch()
+            finally:
+                with self._lock:
+                    broken, self._closed = not self._closed, True
+                await self._leave(broken)
+
+    async def _leave(self, broken: bool) -> None:
         tasks = [task for _, task in self._running.values()]
-        for task in tasks:
+        for answer, task in self._running.values():
+            if broken:
+                answer.failed(f"{self._remote.spec.name}: {_BROKEN}")
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._client.close()
 
     # Looking at the server ----------------------------------------------------------------------------------------
 

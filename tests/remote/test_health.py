@@ -160,3 +160,25 @@ def _refuse(writer):
     from .upstream import _reply
 
     _reply(writer, 404, {}, b'{"error": {"message": "No adapter found"}}')
+
+
+def test_a_fault_of_ours_ends_no_lane_in_silence(house):
+    server = house.server("vllm")
+    server.faults.append(Fault(after=2, hang=True))
+    engine = house.ready(house.engine(server.url))
+    engine.submit(request("meta/base"))
+    heard = []
+    house.until(lambda: heard.extend(event for _, event in engine.step()) or text_of(heard) == "The river")
+
+    def broken() -> None:
+        engine._changed = house.woken.set
+        raise ValueError("not meant to happen")
+
+    engine._changed = broken
+    server.models.append({"id": "news"})
+    engine._loop.call_soon_threadsafe(engine._look_now.set)
+    failed = house.hear(engine)[-1]
+    engine._thread.join(10)
+    later = house.ask(engine, "meta/base", lane=1)[-1]
+    assert [(type(event), event.error.code) for event in (failed, later)] == [(LaneFailed, "engine_error")] * 2
+    assert "worker's log" in engine.trouble

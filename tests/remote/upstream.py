@@ -119,7 +119,7 @@ class Upstream:
         assert task is not None
         self._tasks.add(task)
         try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._one(reader, writer)
         finally:
             self._tasks.discard(task)
