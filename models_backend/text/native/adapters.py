@@ -115,8 +115,8 @@ def _fill(row: np.ndarray, memory: list[np.ndarray], parts: list[tuple[int, Chan
 
     embedding = parts[0][1].embedding
     downs = [change.down.numpy() for _, change in parts]
-    # An embedding looks up the row of its id; a product goes along each row of f.A.
-    row[f.A] = keep(_halves(downs[0]) if embedding else _halves(np.concatenate(downs, 1).T))
+    # An embedding looks up the row of its id; a product takes 16 ranks side by side.
+    row[f.A] = keep(_halves(downs[0] if embedding else _by_lanes(np.concatenate(downs, 1))))
     row[f.RANK], row[f.COUNT] = sum(down.shape[1] for down in downs), len(parts)
     at = 0
     for number, (first, change) in enumerate(parts):
@@ -129,6 +129,14 @@ def _fill(row: np.ndarray, memory: list[np.ndarray], parts: list[tuple[int, Chan
         fields[f.B] = keep(_halves(up))
         fields[f.GAIN] = 0 if change.gain is None else keep(change.gain.numpy().astype(np.float32))
         at += rank
+
+
+def _by_lanes(down: np.ndarray) -> np.ndarray:
+    """[in, rank] as [rank / 16, in, 16], with zeros where the rank ends."""
+    inputs, rank = down.shape
+    whole = np.zeros((inputs, -(-rank // LANES) * LANES), np.float32)
+    whole[:, :rank] = down
+    return whole.reshape(inputs, -1, LANES).transpose(1, 0, 2)
 
 
 def _halves(values: np.ndarray) -> np.ndarray:

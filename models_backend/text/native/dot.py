@@ -178,7 +178,7 @@ def make_scores(heads: int) -> Callable[..., None]:
             q, q_by, k, size, out, out_by = arguments
 
             def turn(i: Any, totals: list[Any]) -> list[Any]:
-                keys = b.fpext(_load(b, _HALVES, b.add(k, b.mul(i, _I64(2 * LANES))), 32), _FLOATS)
+                keys = b.fpext(_load(b, _HALVES, b.add(k, b.mul(i, _I64(2 * LANES))), 2), _FLOATS)
                 fresh = []
                 for head, total in enumerate(totals):
                     place = b.add(b.add(q, b.mul(i, _I64(4))), b.mul(q_by, _I64(head)))

@@ -155,7 +155,7 @@ class NativeRunner:
         )
         needed = max((int(a.table[..., f.RANK].max()) for a in self._adapters.values()), default=0)
         if needed > self._room.ranks.shape[1]:
-            self._room = self._room._replace(ranks=np.zeros((ROWS, needed), np.float32))
+            self._room = self._room._replace(ranks=np.zeros((ROWS, -(-needed // LANES) * LANES), np.float32))
         self._team.run(self.model, part, self._room, logits[begin:end])
 
     def _fit(self, slots: int, context: int, memory: int) -> tuple[int, int, int]:

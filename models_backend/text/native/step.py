@@ -237,7 +237,7 @@ def _multiply(
     groups, count = matrix[GROUPS], len(which)
     step = max(1, -(-groups // (4 * threads))) if threads > 1 else groups
     pieces = -(-groups // step)
-    held = np.empty((TILE, LANES), np.float32)
+    held = np.empty((TILE + 1, LANES), np.float32)  # the last is for an adapter's part
     while True:
         piece = _take(room, region, pieces)
         if piece < 0:
@@ -317,36 +317,42 @@ def _shrink(rows: Rows, room: Room, row: int, source: int, layer: int, site: int
     adapter = rows.adapters[source]
     if adapter < 0:
         return
-    table = room.adapters[adapter, layer, site]
-    if table[RANK] == 0:
-        return
-    down = carray(address(table[A]), (table[RANK], width), np.uint16)
-    for rank in range(table[RANK]):
-        total_ = np.float32(0)
-        for i in range(width):
-            total_ += half_to_float(down[rank, i]) * values[i]
-        room.ranks[row, rank] = total_ * rows.strengths[source]
+    rank, down = room.adapters[adapter, layer, site, RANK], room.adapters[adapter, layer, site, A]
+    x, out = address_of(room.normed, row), address_of(room.ranks, row)
+    for first in range(0, rank, LANES):
+        _s1(x, 0, down + first * width * 2, width, out + first * 4, 0)
+    for i in range(rank):
+        room.ranks[row, i] *= rows.strengths[source]
 
 
 @njit(nogil=True, fastmath=_fast, error_model="numpy")
 def _add_delta(
     room: Room, adapter: int, layer: int, site: int, row: int, group: int, held: np.ndarray, at: int
 ) -> None:
-    """held[at] += B (A x) for the outputs of one group; with DoRA the base's own part is first brought to its gain."""
-    table = room.adapters[adapter, layer, site]
-    for part in range(table[COUNT]):
-        fields = table[PART + FIELDS * part : PART + FIELDS * (part + 1)]
-        if fields[FROM] <= group < fields[TO]:
-            groups = fields[TO] - fields[FROM]
-            if fields[GAIN]:
-                gain = carray(address(fields[GAIN]), (groups, LANES), np.float32)[group - fields[FROM]]
+    """held[at] += B (A x) for a group's outputs; with DoRA the base's own part is first brought to its gain."""
+    table = room.adapters
+    for part in range(table[adapter, layer, site, COUNT]):
+        base = PART + FIELDS * part
+        first = table[adapter, layer, site, base + FROM]
+        if first <= group < table[adapter, layer, site, base + TO]:
+            here, rank = group - first, table[adapter, layer, site, base + OF]
+            if table[adapter, layer, site, base + GAIN]:
+                gain = carray(
+                    address(table[adapter, layer, site, base + GAIN] + here * LANES * 4), (LANES,), np.float32
+                )
                 for lane in range(LANES):
                     held[at, lane] *= gain[lane]
-            up = carray(address(fields[B]), (groups, fields[OF], LANES), np.uint16)[group - fields[FROM]]
-            for rank in range(fields[OF]):
-                u = room.ranks[row, fields[AT] + rank]
-                for lane in range(LANES):
-                    held[at, lane] += u * half_to_float(up[rank, lane])
+            u = address_of(room.ranks, row) + table[adapter, layer, site, base + AT] * 4
+            up = table[adapter, layer, site, base + B] + here * rank * LANES * 2
+            _m1(u, 0, up, LANES * 2, rank, address_of(held, TILE), 0)
+            for lane in range(LANES):
+                held[at, lane] += held[TILE, lane]
+
+
+@njit(nogil=True, inline="always")
+def address_of(array: np.ndarray, row: int) -> int:
+    """Where a row of a float32 matrix lies."""
+    return array.ctypes.data + row * array.shape[1] * 4
 
 
 # Between the products ----------------------------------------------------------------------------------------------
