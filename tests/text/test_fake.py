@@ -1,6 +1,7 @@
 """The fake model's opinions hang together as a real one's do, and its answers branch; ends inside a prefix are ends."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,9 +10,9 @@ from models_backend.config import Settings
 from models_backend.protocol.events import Insight, LaneDone, LaneFailed, LaneScored, LaneToken
 from models_backend.protocol.params import Params
 from models_backend.protocol.runs import Completion, Variant
-from models_backend.text.contract import Request
+from models_backend.text.contract import Backend, Feed, Outcome, OutOfMemory, Request
 from models_backend.text.engine import Engine
-from models_backend.text.fake import BASE, SHOUT, FakeDialect, FakeRunner
+from models_backend.text.fake import BASE, INFOS, SHOUT, FakeDialect, FakeRunner
 from models_backend.text.open import open_engines
 
 from .tiny import Heard, answer
@@ -165,3 +166,38 @@ def test_more_shadows_than_there_are_places_are_refused(engine: Engine) -> None:
     assert isinstance(failed.end, LaneFailed)
     assert failed.end.error.code == "too_many_shadows"
     assert finish(beside) == "stop"
+
+
+class Crowded(FakeRunner):
+    """Has memory for more than three feeds in its first passes only."""
+
+    chunk = 24  # of ids, over all feeds of a pass
+    roomy = 0  # passes
+    refusals = 0
+
+    def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
+        if len(feeds) > 3:
+            self.roomy -= 1
+            if self.roomy < 0:
+                self.refusals += 1
+                raise OutOfMemory("too many rows")
+        return super().forward(feeds)
+
+
+@pytest.mark.parametrize("roomy", [1, 3, 6, 9])
+def test_a_lane_that_gave_way_tells_nothing_twice(roomy: int) -> None:
+    runner = Crowded(8)
+    backend = Backend(FakeDialect(), runner)
+    ready = Engine(INFOS, lambda note: backend, "w", 8)
+    ready.load()
+    wanted = {"prompt_logprobs": 1, "top_logprobs": 1, "shadows": (Variant(SHOUT),), "prefix": tuple(range(60, 75))}
+    alone = [answer(ready, ask(lane, seed=lane, **wanted))[0] for lane in range(2)]
+    runner.roomy = roomy
+    crowded = answer(ready, *(ask(lane, seed=lane, **wanted) for lane in range(2)))
+    assert runner.refusals
+    for one, other in zip(crowded, alone, strict=True):
+        assert one.ids == other.ids
+        assert insights(one) == insights(other)
+        assert scores(one) == scores(other)
+        places = [event.index for event in one.events if isinstance(event, LaneScored)]
+        assert places == sorted(set(places))
