@@ -26,6 +26,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1, le=1024)  # None: as many as there are cores
     slots: int = Field(default=8, ge=1, le=256)  # lanes that one base answers at the same time
     context: int = Field(default=4096, ge=64, le=1_048_576)  # tokens a lane may reach, if its model can
+    queue: int = Field(default=1000, ge=1, le=1_000_000)  # lanes that may wait in one engine
     # MiB of adapters that one base keeps in memory; those not used for longest make room for others
     adapter_memory: int = Field(default=1024, ge=1, le=1 << 20)
     remote_url: str = ""  # an OpenAI-compatible server that answers too

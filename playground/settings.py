@@ -31,6 +31,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("DIPTYCH_HTTPS", "0", "1 behind a proxy that speaks HTTPS: cookies are sent over HTTPS alone."),
     Variable("DIPTYCH_DEBUG", "0", "1 shows Django's error pages. Never where others can reach it."),
     Variable("REDIS_URL", "", "A Redis or Valkey server. Not set: the bus that `make run` starts, in DIPTYCH_HOME."),
+    Variable("DIPTYCH_QUEUE", "1000", "Runs that may wait for one base, half of them one person's."),
     Variable("DATABASE_URL", "", "A PostgreSQL database. Not set: SQLite in DIPTYCH_HOME."),
 )
 _DEFAULTS = {variable.name: variable.default for variable in VARIABLES}
@@ -82,6 +83,7 @@ DIPTYCH_HOME = Path(read("DIPTYCH_HOME")).expanduser().resolve()
 DIPTYCH_HOST = read("DIPTYCH_HOST")
 DIPTYCH_PORT = int(read("DIPTYCH_PORT"))
 DIPTYCH_TOKEN = read("DIPTYCH_TOKEN")
+DIPTYCH_QUEUE = max(1, int(read("DIPTYCH_QUEUE")))
 REDIS_URL = read("REDIS_URL") or f"unix://{DIPTYCH_HOME}/bus.sock"
 
 DEBUG = read("DIPTYCH_DEBUG") == "1"

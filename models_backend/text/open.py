@@ -27,7 +27,7 @@ def open_engines(settings: Settings, worker_name: str) -> dict[str, Engine]:
     """Return the engines by the id of their base. None of them has its model in memory yet."""
     if settings.engine == "fake":
         build = partial(fake.build, settings.slots, settings.fake_delay)
-        return {fake.BASE: Engine(fake.INFOS, build, worker_name, settings.slots)}
+        return {fake.BASE: Engine(fake.INFOS, build, worker_name, settings.slots, queue=settings.queue)}
     installed = [entry for entry in registry.models(settings.home) if entry.installed]
     lookout = Lookout(settings.home)
     engines = {}
@@ -39,7 +39,7 @@ def open_engines(settings: Settings, worker_name: str) -> dict[str, Engine]:
             log.warning("%s is left out, its folder cannot be read: %s", base.id, error)
             continue
         build = partial(_load, base, catalogue, settings)
-        engine = Engine(infos, build, worker_name, settings.slots, lookout=lookout)
+        engine = Engine(infos, build, worker_name, settings.slots, lookout=lookout, queue=settings.queue)
         engines[base.id] = engine
         lookout.watch(catalogue, partial(_tell, engine, settings.context))
     return engines

@@ -32,6 +32,17 @@ async def add(run: str, added: LaneAdded, queue: str) -> int:
     return int(await bus().call(bus().add, keys, [encode(added), KEEP, run, str(added.lane)]))
 
 
+async def waiting(queue: str, owner: str, most: int) -> tuple[int, int]:
+    """How many entries a queue has, and how many of its first `most` are `owner`'s. Those at work are among them."""
+    key = log.queue_key(queue)
+    with translated():
+        count = await bus().client.xlen(key)
+        if count < most // 2:  # then it does not matter whose they are
+            return count, 0
+        entries = await bus().client.xrange(key, count=most)
+    return count, sum(fields.get(b"owner") == owner.encode() for _, fields in entries)
+
+
 async def lanes(run: str) -> int | None:
     """How many lanes the bus knows of the run; None when it does not have the run (any more)."""
     with translated():

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
+from django.conf import settings
 
 from models_backend.protocol import log as places
 from models_backend.protocol.events import Figures, LaneAdded, LaneStopped, RunCreated
@@ -20,7 +21,7 @@ from playground.access import lookup
 from playground.bus import log, queue, workers
 from playground.bus.ending import end as end_tasks
 from playground.bus.tail import Entry
-from playground.errors import BadParameter, Expired, NotFound
+from playground.errors import BadParameter, Busy, Expired, NotFound
 from playground.models import Lane, Run, User
 
 from . import checking, records
@@ -38,12 +39,13 @@ class Reset:
 async def start(person: User, client_id: str, spec: RunSpec) -> Run:
     """Start a run. The same `client_id` (32 hex digits) again is the same run, however often it is sent.
 
-    Raises BadParameter, NoWorker, Conflict (same id, other spec), DatabaseBusy, BusDown.
+    Raises BadParameter, NoWorker, Conflict (same id, other spec), Busy, DatabaseBusy, BusDown.
     """
     checking.check_client_id(client_id)
     run = await in_database(records.find, person, client_id, spec)
     if run is None:
         queues = checking.check_spec(spec, await workers.models())
+        await _check_queues(person, queues)
         run = await in_database(records.create, person, client_id, spec, queues)
     await _on_bus(run)
     return run
@@ -114,6 +116,8 @@ async def add_lane(
     waits = checking.check_lane(run.spec, lane, known, "spec")
     if not await _on_bus(run):
         raise Expired
+    if not any(one.client_id == client_id for one in lanes):
+        await _check_queues(person, [waits])
     added = await in_database(records.append, run, client_id, lane, waits, replaces)
     if not await _on_bus(await in_database(records.reload, run)):
         await in_database(records.discard, added)
@@ -142,6 +146,17 @@ async def models() -> list[ModelInfo]:
 
 async def heartbeats() -> list[Heartbeat]:
     return await workers.workers()
+
+
+async def _check_queues(person: User, queues: list[str]) -> None:
+    """Raises Busy when too many runs wait already, of all people or of this one."""
+    most = settings.DIPTYCH_QUEUE
+    for base in set(queues):
+        count, own = await queue.waiting(base, str(person.pk), most)
+        if count >= most:
+            raise Busy(f"{count} runs are waiting for {base} already. Try again when some of them have ended.")
+        if own >= max(1, most // 2):
+            raise Busy(f"{own} of your runs are waiting for {base} already. Stop some, or wait until they have ended.")
 
 
 async def _stop(run: Run, lanes: list[int]) -> None:

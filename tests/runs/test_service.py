@@ -15,7 +15,7 @@ from models_backend.protocol import log as places
 from models_backend.protocol.events import Figures, LaneDone, LaneToken, decode, encode
 from models_backend.protocol.params import Params
 from models_backend.protocol.runs import MAX_PROMPT_CHARS, MAX_TAKES, LaneSpec, RunSpec, Variant
-from playground.errors import BadParameter, Conflict, Expired, NotFound, NoWorker
+from playground.errors import BadParameter, Busy, Conflict, Expired, NotFound, NoWorker
 from playground.models import Lane, Run
 from playground.runs import replay, service
 from playground.runs.service import MEND_SECONDS
@@ -51,6 +51,32 @@ async def test_the_same_client_id_is_the_same_run_and_runs_once(models, bus, ali
     assert len({run.id for run in runs}) == 1
     assert await Run.objects.acount() == 1
     assert bus.xlen(places.queue_key(BASE)) == 1
+
+
+async def test_whose_run_it_is_is_said_by_the_server(models, bus, alice, spec, client_id):
+    run = await service.start(alice, client_id(), parse(spec()))
+    await service.add_lane(alice, run.id, client_id(), replaces=0)
+    owners = [entry[b"owner"] for _, entry in bus.xrange(places.queue_key(BASE))]
+    assert owners == [str(alice.pk).encode()] * 2
+
+
+async def test_a_person_whose_runs_fill_half_of_the_queue_is_refused_and_others_are_not(
+    models, bus, alice, bob, charlie, spec, client_id, settings
+):
+    settings.DIPTYCH_QUEUE = 4
+    sent = client_id()
+    first = await service.start(alice, sent, parse(spec()))
+    await service.start(alice, client_id(), parse(spec()))
+    with pytest.raises(Busy, match="2 of your runs are waiting for fake-base"):
+        await service.start(alice, client_id(), parse(spec()))
+    with pytest.raises(Busy, match="of your runs"):
+        await service.add_lane(alice, first.id, client_id(), replaces=0)
+    assert await Run.objects.acount() == 2
+    assert (await service.start(alice, sent, parse(spec()))).id == first.id, "sent again it is no further run"
+    for person in (bob, charlie):
+        await service.start(person, client_id(), parse(spec()))
+    with pytest.raises(Busy, match="4 runs are waiting for fake-base"):
+        await service.start(bob, client_id(), parse(spec()))
 
 
 async def test_the_same_client_id_for_another_run_is_a_conflict(models, alice, spec, client_id):
