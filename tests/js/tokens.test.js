@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { foretold, hardest, meanKl, nextRemarkable, shadowsFor, widest } from "../../static/js/lib/beliefs.js";
+import { foretold, hardest, meanKl, nextRemarkable, shadowsFor, tailOf, widest } from "../../static/js/lib/beliefs.js";
 import { branchSpec, unbranchable } from "../../static/js/lib/branch.js";
 import { levelOf, share, STEPS, TINTS, tintsFor } from "../../static/js/lib/tints.js";
 import { Anchor, inLine, tokenAt, unscored, visible } from "../../static/js/lib/token_text.js";
@@ -87,12 +87,13 @@ test("the mean of KL is over the tokens that tell it, for each shadow", () => {
 });
 
 test("the next disagreement is found in both directions, and round the end", () => {
-  const tokens = [shaded(0.9), shaded(0), null, shaded(0.6), shaded(0.1)];
+  const tokens = [shaded(0.9), shaded(0), null, shaded(0.6), shaded(0)];
   assert.equal(nextRemarkable(tokens, -1), 0);
   assert.equal(nextRemarkable(tokens, 0), 3);
   assert.equal(nextRemarkable(tokens, 3), 0);
   assert.equal(nextRemarkable(tokens, 0, -1), 3);
-  assert.equal(nextRemarkable([shaded(0.1), shaded(0.2)], -1), 1); // none is large: the largest
+  const many = Array.from({ length: 100 }, (_, i) => shaded(i % 10 === 3 ? 2 : 1)); // a tenth of many stands out
+  assert.deepEqual([nextRemarkable(many, -1), nextRemarkable(many, 3), nextRemarkable(many, 3, -1)], [3, 13, 93]);
   assert.equal(nextRemarkable([likely(0.9), null, likely(0.01)], -1), 2); // without shadows a surprise
   assert.equal(nextRemarkable([likely(0.9)], -1), -1);
   assert.equal(nextRemarkable([], -1), -1);
@@ -101,7 +102,18 @@ test("the next disagreement is found in both directions, and round the end", () 
 test("a text is judged by its tokens alone", () => {
   assert.deepEqual(foretold([null, seen("a", { logprob: -1 }), seen("b", { logprob: -3 })]), { count: 2, mean: -2, perplexity: Math.exp(2) });
   assert.equal(foretold([null]), null);
-  assert.deepEqual(hardest([likely(0.4), null, likely(0.01), likely(0.9), likely(0.2)], 2), [2, 4]);
+  assert.deepEqual(hardest([likely(0.4), null, likely(0.01), likely(0.9), likely(0.2)], 0, 2), [2, 4]);
+  assert.deepEqual(hardest([likely(0.01), likely(0.2)], 1), [1]);
+});
+
+test("the tokens of the last message are those at the end that make its text", () => {
+  const tokens = ["<user>", "Hi", "\n", "Yes", ", in", "deed"].map((text) => seen(text));
+  assert.equal(tailOf(tokens, "Yes, indeed"), 3);
+  assert.equal(tailOf(tokens, "s, indeed"), 3); // its first token brought more
+  assert.equal(tailOf(tokens, "No, indeed"), -1);
+  assert.equal(tailOf(tokens, ""), -1);
+  assert.equal(tailOf([null, seen("deed")], "indeed"), -1);
+  assert.equal(tailOf(tokens, "before <user>Hi\nYes, indeed"), -1);
 });
 
 const take = (more = {}) => ({

@@ -79,7 +79,7 @@ export class LanePane {
       this.#button("xray").hidden = xray || !lane?.text;
     }
     this.model.title = name;
-    const list = !lane ? [{ name: "state", text: "not run yet" }] : xray ? xrayFacts(lane) : facts(lane, rate);
+    const list = !lane ? [{ name: "state", text: "not run yet" }] : xray ? xrayFacts(lane, this.tokens.from) : facts(lane, rate);
     if (lane?.prefix.length && !view.prefix) list.push({ name: "branch", text: `branched at token ${lane.prefix.length}`, title: "Up to there the answer was given; from there on the model wrote it." });
     if (lane) list.push(...this.tokens.facts(view));
     for (const { label, why } of view.impossible) list.push({ name: "cannot", text: `no ${label.toLowerCase()} here`, title: why, warn: true });

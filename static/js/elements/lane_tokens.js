@@ -1,6 +1,6 @@
 // The tokens of one column: what is known of them in view, header and foot, and the ways to the ones worth a look.
 
-import { hardest, nextRemarkable, widest } from "../lib/beliefs.js";
+import { hardest, nextRemarkable, tailOf, widest } from "../lib/beliefs.js";
 import { unbranchable } from "../lib/branch.js";
 import { make, part, setText, tell } from "../lib/dom.js";
 import { beliefFacts, insightNote, variantName } from "../lib/sentences.js";
@@ -23,6 +23,7 @@ export class LaneTokens {
     this.view = view;
     const { lane, xray } = view;
     this.seen = lane ? (xray ? lane.scored : lane.insight) : [];
+    this.from = xray && lane?.state === "done" ? this.#lastMessage() : -1;
     const byToken = view.tokens && this.seen.length > 0;
     this.list.hidden = !byToken;
     if (byToken) {
@@ -67,6 +68,12 @@ export class LaneTokens {
     return at >= 0;
   }
 
+  /** Where the last message of a chat begins, if the text ends with it. */
+  #lastMessage() {
+    if (this.lastOf !== this.seen) [this.lastOf, this.last] = [this.seen, tailOf(this.seen, this.view.lastMessage)];
+    return this.last;
+  }
+
   #unscored() {
     if (this.scoredOf === this.seen) return this.before;
     this.scoredOf = this.seen;
@@ -96,7 +103,7 @@ export class LaneTokens {
   /** For an X-ray: what the model expected least. */
   #showHardest({ xray, lane }) {
     const box = part(this.root, "hardest");
-    const shown = xray && lane?.state === "done" ? hardest(this.seen) : [];
+    const shown = xray && lane?.state === "done" ? hardest(this.seen, Math.max(0, this.from)) : [];
     box.hidden = shown.length === 0;
     if (this.hardestOf === this.seen || shown.length === 0) return;
     this.hardestOf = this.seen;

@@ -68,6 +68,7 @@ class TokenCard extends HTMLElement {
     const facts = [`token ${index + 1}`, ...(typeof seen.id === "number" ? [`id ${seen.id}`] : [])];
     const foot = make("p", "token-foot", why || (act && seen.top?.length ? "Choose another token to branch here." : ""));
     foot.hidden = !foot.textContent;
+    if (seen.text === "") facts.unshift("special, no text");
     head.append(make("small", "num", facts.join(" · ")));
     this.replaceChildren(head, sides, foot);
   }

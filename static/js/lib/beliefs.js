@@ -1,9 +1,11 @@
 // What models think of the same tokens: who shadows whom, how far apart they are and where, how well a text is foretold.
 // Pure.
 
-import { klOf, levelOf } from "./tints.js";
+import { klOf, numeric } from "./tints.js";
 
 export const MAX_SHADOWS = 3;
+const FEW = 5; // tokens of a text that are always worth a look
+const SHARE = 0.1; // of a longer one
 const strengthOf = (variant) => variant.strength ?? 1;
 const familyOf = (id, models) => models.find((model) => model.id === id)?.base ?? id;
 const same = (a, b) => a.model === b.model && (strengthOf(a) === strengthOf(b));
@@ -43,26 +45,35 @@ export function widest(tokens) {
   return found;
 }
 
-/** Does a shadow find another token likeliest than this model does? Undefined where the alternatives are not known. */
-export function disputed(seen) {
-  const likeliest = (view) => view.top?.[0]?.[0] ?? view.top?.[0]?.[1];
-  const first = likeliest(seen);
-  const others = (seen.shades ?? []).map(likeliest).filter((token) => token !== undefined);
-  return first === undefined || others.length === 0 ? undefined : others.some((token) => token !== first);
-}
-
 /**
  * The next token worth a look after `from` (before it with `step` -1), going round at the end; -1 where there is none.
- * With shadows that is one that models dispute, without one that surprised.
+ * With shadows that is one of those on which the models are furthest apart, without one of the least expected.
  */
 export function nextRemarkable(tokens, from, step = 1) {
   const shaded = tokens.some((seen) => seen?.shades?.length);
-  const remarkable = (seen) => seen && (shaded ? levelOf("kl", seen) >= 4 : levelOf("probability", seen) >= 4);
-  for (let i = 1; i <= tokens.length; i++) {
-    const at = (from + step * i + tokens.length * 2) % tokens.length;
-    if (remarkable(tokens[at])) return at;
+  const figure = (seen) => (seen ? (shaded ? klOf(seen) : numeric(seen.logprob) && -seen.logprob) : undefined) ?? 0;
+  const least = shaded ? 0 : -Math.log(0.1);
+  const sorted = tokens.map(figure).filter((value) => value > least).sort((a, b) => b - a);
+  const most = Math.max(FEW, Math.ceil(tokens.length * SHARE));
+  const edge = sorted[Math.min(most, sorted.length) - 1];
+  for (let i = 1; i <= tokens.length && edge !== undefined; i++) {
+    const at = (((from + step * i) % tokens.length) + tokens.length) % tokens.length;
+    if (figure(tokens[at]) >= edge) return at;
   }
-  return shaded ? widest(tokens) : -1;
+  return -1;
+}
+
+/** Where the tokens of `text` begin that stand at the end of these; -1 where they do not end with it. */
+export function tailOf(tokens, text) {
+  let rest = text;
+  for (let at = tokens.length - 1; at >= 0 && text; at--) {
+    const piece = tokens[at]?.text;
+    if (piece === undefined || piece.includes("\ufffd")) return -1;
+    if (piece.length >= rest.length) return piece.endsWith(rest) ? at : -1;
+    if (!rest.endsWith(piece)) return -1;
+    rest = rest.slice(0, rest.length - piece.length);
+  }
+  return -1;
 }
 
 /** How well a model foretold a text: {count, mean (log-probability), perplexity}; null where it judged no token. */
@@ -74,10 +85,10 @@ export function foretold(tokens) {
 }
 
 /** Indices of the tokens that were least expected, the hardest first. */
-export function hardest(tokens, most = 8) {
+export function hardest(tokens, from = 0, most = 8) {
   return tokens
     .map((seen, index) => [index, seen?.logprob])
-    .filter(([, logprob]) => typeof logprob === "number" && logprob < Math.log(0.5))
+    .filter(([index, logprob]) => index >= from && typeof logprob === "number" && logprob < Math.log(0.5))
     .sort((a, b) => a[1] - b[1])
     .slice(0, most)
     .map(([index]) => index);

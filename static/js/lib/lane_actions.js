@@ -107,8 +107,9 @@ export class LaneActions {
     const own = lane.strength ?? 1;
     const room = bench.start.limits.lanes - bench.draft.lanes.length;
     const further = SWEEP.filter((strength) => strength !== own).slice(0, room);
-    const lanes = further.map((strength) => newLane({ ...lane, strength: strength === 1 ? null : strength }));
-    bench.edit((draft) => ({ ...draft, lanes: draft.lanes.toSpliced(index + 1, 0, ...lanes) }));
+    const lanes = (keep) => further.filter(keep).map((strength) => newLane({ ...lane, strength: strength === 1 ? null : strength }));
+    const row = [...lanes((strength) => strength < own), lane, ...lanes((strength) => strength > own)];
+    bench.edit((draft) => ({ ...draft, lanes: draft.lanes.toSpliced(index, 1, ...row) }));
   }
 
   /** The prompt and this answer, to be read by all models of the page. */

@@ -15,6 +15,7 @@ export function laneViews({ catalog, draft, models, screen, live, limits, readOn
   const takes = draft.lanes.map((lane) => takesOfLane(draft, live.state, lane.key));
   const variants = draft.lanes.map(({ model, strength }, at) => ({ model, strength, tone: tones[at] }));
   const prompt = draft.xray ? promptText(live.state.spec?.prompt) : "";
+  const lastMessage = draft.xray && live.state.spec?.prompt.mode === "chat" ? live.state.spec.prompt.messages.at(-1).content : "";
   const shown = draft.lanes.map((lane, i) => takes[i][takeOf(screen, lane.key, takes[i])] ?? null);
   return draft.lanes.map((lane, index) => {
     const info = models.find((model) => model.id === lane.model) ?? null;
@@ -27,7 +28,7 @@ export function laneViews({ catalog, draft, models, screen, live, limits, readOn
       strength: lane.strength ?? null,
       prefix: lane.prefix?.length ?? 0,
       xray: draft.xray ?? false,
-      prompt, variants, limits, readOnly,
+      prompt, lastMessage, variants, limits, readOnly,
       tokens: draft.xray || screen.tokens,
       tint: screen.tint,
       impossible: draft.xray ? [] : impossible(catalog, draft.params, lane.overrides, info),

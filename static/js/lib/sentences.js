@@ -33,14 +33,18 @@ export function beliefFacts(lane, seen, models) {
     .filter(Boolean);
 }
 
-/** How a model liked a text: for the header of an X-ray's lane. */
-export function xrayFacts(lane) {
+const PERPLEXITY = "as unsure as among so many equally likely tokens, on average. Lower: more as this model would write it.";
+const perplexityText = ({ perplexity }) => (perplexity >= 1000 ? perplexity.toExponential(1) : perplexity.toPrecision(3));
+
+/** How a model liked a text: for the header of an X-ray's lane. `from` is where its last message begins. */
+export function xrayFacts(lane, from = -1) {
   const told = foretold(lane.scored);
   const list = [{ name: "tokens", text: `${tokens(lane.scored.length)} read` }];
+  const last = from > 0 ? foretold(lane.scored.slice(from)) : null;
+  if (last) list.push({ name: "answer", text: `last message ${perplexityText(last)}`, title: `Perplexity of the last message alone, ${tokens(last.count)}: ${PERPLEXITY}` });
   if (told) {
-    const { perplexity, mean } = told;
-    list.push({ name: "perplexity", text: `perplexity ${perplexity >= 1000 ? perplexity.toExponential(1) : perplexity.toPrecision(3)}`, title: "As unsure as among so many equally likely tokens, on average. Lower: the text is more as this model would write it." });
-    list.push({ name: "mean", text: `${mean.toFixed(2).replace("-", "−")} per token`, title: "Mean log-probability of a token, in nats" });
+    list.push({ name: "perplexity", text: `perplexity ${perplexityText(told)}`, title: PERPLEXITY });
+    list.push({ name: "mean", text: `${told.mean.toFixed(2).replace("-", "−")} per token`, title: "Mean log-probability of a token, in nats" });
   }
   list.push({ name: "state", ...(lane.state === "done" ? { text: "read" } : ending(lane)) });
   return list;

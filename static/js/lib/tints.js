@@ -20,11 +20,11 @@ export const TINTS = {
   },
   kl: {
     label: "Disagreement", hint: "How far the other models' beliefs are from this one's: the largest KL, in nats.",
-    of: (seen) => klOf(seen), edges: [0.01, 0.05, 0.2, 0.5, 1, 2], words: ["below 0.01", "0.01", "0.05", "0.2", "0.5", "1", "2 or more"],
+    of: (seen) => klOf(seen), edges: [0.02, 0.1, 0.3, 1, 2.5, 6], words: ["below 0.02", "0.02", "0.1", "0.3", "1", "2.5", "6 or more"],
   },
 };
 
-const numeric = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
+export const numeric = (value) => (typeof value === "number" && Number.isFinite(value) ? value : undefined);
 
 /** The largest KL(lane || shadow) of a token; undefined without shadows. */
 export function klOf(seen) {
