@@ -53,17 +53,18 @@ def used(request: Request, defaults: dict[str, Any]) -> Used:
 def check(request: Request, kind: Kind) -> None:
     """Refuse what depends on values or on the prompt's mode. Raises EngineError `unsupported` with the field."""
     params, chat = request.params, isinstance(request.prompt, Chat)
+    who = kind.title[0].upper() + kind.title[1:]
     for name, most in kind.most.items():
         value = getattr(params, name)
         if value is not None and value > most:
-            raise EngineError("unsupported", f"{kind.title} takes {name} up to {most}, not {value}.", name)
+            raise EngineError("unsupported", f"{who} takes {name} up to {most}, not {value}.", name)
     if chat:
         return
     for name in sorted(kind.chat_only):
         if getattr(params, name) is not None:
-            raise EngineError("unsupported", f"{kind.title} takes {name} with a chat prompt alone.", name)
+            raise EngineError("unsupported", f"{who} takes {name} with a chat prompt alone.", name)
     if kind.name in ("openai", "ollama") and (params.top_logprobs or 0) > 5:
-        raise EngineError("unsupported", f"{kind.title} gives at most 5 alternatives for plain text.", "top_logprobs")
+        raise EngineError("unsupported", f"{who} gives at most 5 alternatives for plain text.", "top_logprobs")
 
 
 def build(request: Request, model: str, kind: Kind, used: Used, said: str, count: int) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from .errors import UpstreamError
 from .upstreams import Remote
 
 LOOK_SECONDS = 15.0  # between two looks at a server that answers
+BUSY_SECONDS = 120.0  # while it answers lanes
 BACK_SECONDS = (0.5, 15.0)  # between looks at one that does not: at first, and at most
 LOOK_LIMIT = 30.0  # seconds that one look may take
 CLOSE_SECONDS = 5.0
@@ -204,9 +205,18 @@ class RemoteEngine(interface.Engine):
             else:
                 self._see(found, "" if found.infos else f"{self._remote.spec.name}: it has no models")
                 wait, pause = LOOK_SECONDS, BACK_SECONDS[0]
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), wait)
+            if await self._told_to_look(wait):
                 await asyncio.sleep(BACK_SECONDS[0])  # many lanes that fail together are one reason to look
+            elif self._running and not self.trouble:  # what answers is there; and some servers do one thing at a time
+                await self._told_to_look(BUSY_SECONDS - wait)
+
+    async def _told_to_look(self, seconds: float) -> bool:
+        """Wait for so long; True if somebody wants the server looked at before that."""
+        try:
+            await asyncio.wait_for(self._look_now.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
 
     async def _look(self) -> Found:
         try:

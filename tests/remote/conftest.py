@@ -61,14 +61,14 @@ class House:
             self.woken.wait(0.02)
             self.woken.clear()
 
-    def hear(self, engine: RemoteEngine, lanes: int = 1) -> list[LaneEvent]:
+    def hear(self, engine: RemoteEngine, lanes: int = 1, seconds: float = 20) -> list[LaneEvent]:
         """All events until so many lanes have ended."""
 
         def ended() -> bool:
             self.events += [event for _, event in engine.step()]
             return sum(isinstance(event, ENDS) for event in self.events) >= lanes
 
-        self.until(ended)
+        self.until(ended, seconds)
         heard, self.events = self.events, []
         return heard
 
