@@ -121,7 +121,8 @@ class Engine(interface.Engine):
 
     @property
     def waiting(self) -> int:
-        return len(self._scheduler.waiting) + sum(isinstance(note, _Arrival) for note in tuple(self._inbox))
+        arrivals = sum(isinstance(note, _Arrival) for note in tuple(self._inbox))
+        return len(self._scheduler.waiting) + (len(self._lending.waiting) if self._lending else 0) + arrivals
 
     @property
     def cache_hits(self) -> int:
@@ -139,7 +140,7 @@ class Engine(interface.Engine):
         self.slots = min(self.slots, backend.runner.slots)
         self._scheduler = _scheduler(backend, self.slots, self._queue)
         if backend.adapters is not None:
-            self._lending = Lending(backend.adapters)
+            self._lending = Lending(backend.adapters, self._queue)
             backend.adapters.listen(lambda: self._wake())
         self._infos.loaded(backend)
         self._backend = backend
@@ -223,7 +224,10 @@ class Engine(interface.Engine):
             self._sit(request, note.at, backend)
             return
         self._lending.remove(request.run, request.lane)
-        self._lending.add(Borrower(request, note.at, models))
+        try:
+            self._lending.add(Borrower(request, note.at, models))
+        except EngineError as error:
+            self._refuse(request, error.as_error())
 
     def _lend(self, backend: Backend) -> None:
         """Move adapters in and out of memory as lanes need them, and models that are gone out of sight."""
@@ -237,7 +241,7 @@ class Engine(interface.Engine):
             if error is None:
                 self._sit(one.request, one.at, backend)
             else:
-                self._publish(one.request.run, LaneFailed(one.request.lane, error.as_error(), Figures(), self._clock()))
+                self._refuse(one.request, error.as_error())
         for one in self._lending.untold():
             self._publish(one.request.run, LaneLoading(one.request.lane, one.request.model, self._clock()))
         gone = self._infos.leaving and self._infos.withdraw(self._used_models())
@@ -260,6 +264,10 @@ class Engine(interface.Engine):
         except Exception as error:  # a tokenizer or template that breaks on this text breaks this lane alone
             log.exception("lane %s of run %s cannot be read", request.lane, request.run)
             failure = Error("prompt_failed", f"The model's tokenizer cannot read this prompt: {error}")
+        self._refuse(request, failure)
+
+    def _refuse(self, request: Request, failure: Error) -> None:
+        """Of a lane that has not become a row."""
         self._publish(request.run, LaneFailed(request.lane, failure, Figures(), at=self._clock()))
 
     def _begin(self, row: Row, backend: Backend) -> None:

@@ -24,10 +24,14 @@ def needed(request: Request, infos: Mapping[str, ModelInfo]) -> tuple[str, ...]:
 
 
 class Lending:
-    """First come, first served; who finds its adapters in memory overtakes those who wait for theirs."""
+    """First come, first served; who finds its adapters in memory overtakes those who wait for theirs.
 
-    def __init__(self, adapters: Adapters) -> None:
+    At most `most` lanes wait.
+    """
+
+    def __init__(self, adapters: Adapters, most: int) -> None:
         self._adapters = adapters
+        self._most = most
         self.waiting: list[Borrower] = []
         self._told: set[tuple[str, int]] = set()
 
@@ -37,6 +41,10 @@ class Lending:
         return bool(self.waiting) and not self._adapters.reading
 
     def add(self, borrower: Borrower) -> None:
+        """Raises EngineError when too many wait."""
+        if len(self.waiting) >= self._most:
+            message = f"{len(self.waiting)} answers are waiting already. Try again when some of them have ended."
+            raise EngineError("queue_full", message)
         self.waiting.append(borrower)
 
     def remove(self, run: str, lane: int) -> bool:
