@@ -77,6 +77,7 @@ class Upstream:
         self.faults: deque[Fault] = deque()
         self.gone = threading.Event()
         self.endless = False
+        self.pause = 0.001  # seconds between two pieces
 
     def __enter__(self) -> Self:
         ready = threading.Event()
@@ -184,7 +185,7 @@ class Upstream:
                 break
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(self.pause)
             if leaving.done():
                 self.gone.set()
                 return
