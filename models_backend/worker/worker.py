@@ -40,13 +40,11 @@ class Worker:
         self.bus = WorkerBus(redis, name, [])
         self.base_of: dict[str, str] = {}  # by model; engines find and lose models while they run
         self.engine_of: dict[str, Engine] = {}  # by base
+        self.default: Engine | None = None  # whose model makes this worker ready
+        self.default_model = settings.model
+        self.engine_kind = settings.engine
         self._know_models()
         self.parts: dict[tuple[str, int], Part] = {}  # by run and lane
-        self.default = self.engine_of.get(self.base_of.get(settings.model, ""))
-        if self.default is None and settings.engine == "remote":
-            self.default = next(iter(self.engines), None)
-        self.thread = EngineThread(self.engines, self.default, self._deliver, self._models_changed, self._died)
-        self.engine_kind = settings.engine
         self.started_at = time.time()
         self._dirty = asyncio.Event()  # something to publish
         self._room = asyncio.Event()  # a lane has ended
@@ -56,6 +54,8 @@ class Worker:
         self._mending = asyncio.Lock()
         self._generation = 0  # counts the times the bus came back
         self._rescue_from = 0.0
+        # Last, for engines begin to call as soon as they are listened to.
+        self.thread = EngineThread(self.engines, self.default, self._deliver, self._models_changed, self._died)
 
     async def run(self, quit_: asyncio.Event) -> None:
         """Work until `quit_` is set, then leave politely. Raises what killed the engine thread, if anything did."""
@@ -194,6 +194,9 @@ class Worker:
         self.base_of = {model.id: model.queue for model, _ in served}
         self.engine_of = {model.queue: engine for model, engine in served}
         self.bus.serve(list(self.engine_of))
+        if self.default is None:
+            alone = self.engines[0] if self.engine_kind == "remote" and self.engines else None
+            self.default = self.engine_of.get(self.base_of.get(self.default_model, ""), alone)
 
     def _infos(self) -> list[ModelInfo]:
         return [msgspec.structs.replace(model, host=self.host) for engine in self.engines for model in engine.models()]
