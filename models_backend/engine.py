@@ -125,6 +125,10 @@ class Engine(Protocol):
         """
         return None
 
+    def look(self) -> None:
+        """Find out now whether there are other models than it knows; reads small files, in any thread."""
+        return None
+
     def close(self) -> None:
         """End what still runs; nothing is said of it any more."""
         return None

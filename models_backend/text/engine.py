@@ -162,6 +162,8 @@ class Engine(interface.Engine):
     def know(self, tuned: Sequence[ModelInfo]) -> None:
         """These are the fine-tuned models that there are now. Thread-safe. Who is gone stays while a row uses it."""
         self._infos.know(tuned)
+        if self._backend is None:
+            self._infos.withdraw(())
         self._inbox.append(_Known())
         self._changed()
         self._wake()
@@ -231,8 +233,13 @@ class Engine(interface.Engine):
 
     def _lend(self, backend: Backend) -> None:
         """Move adapters in and out of memory as lanes need them, and models that are gone out of sight."""
-        if self._lending is None:
-            return
+        news = self._bring(backend) if self._lending is not None else False
+        if (self._infos.leaving and self._infos.withdraw(self._used_models())) or news:
+            self._changed()
+
+    def _bring(self, backend: Backend) -> bool:
+        """Give lanes their adapters; returns whether the standing of a model has changed."""
+        assert self._lending is not None
         rows = [*self._scheduler.running, *self._scheduler.waiting]
         news = self._lending.tend({seat.adapter for row in rows for seat in row.seats if seat.adapter is not None})
         for model in news:
@@ -244,9 +251,7 @@ class Engine(interface.Engine):
                 self._refuse(one.request, error.as_error())
         for one in self._lending.untold():
             self._publish(one.request.run, LaneLoading(one.request.lane, one.request.model, self._clock()))
-        gone = self._infos.leaving and self._infos.withdraw(self._used_models())
-        if news or gone:
-            self._changed()
+        return bool(news)
 
     def _used_models(self) -> set[str]:
         requests = [row.request for row in (*self._scheduler.running, *self._scheduler.waiting)]

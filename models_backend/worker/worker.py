@@ -260,6 +260,8 @@ class Worker:
             return
         for event in todo.events:
             self._receive([(entry.run, event)])
+        if any(self.base_of.get(request.model) != entry.base for request in todo.requests):
+            await self._look_again(entry.base)
         served = [request for request in todo.requests if self.base_of.get(request.model) == entry.base]
         for request in todo.requests:
             if request not in served:
@@ -267,6 +269,13 @@ class Worker:
                 self._receive([(entry.run, LaneFailed(request.lane, error, Figures(), time.time() * 1000))])
         if served:
             self.thread.submit(self.engine_of[entry.base], served)
+
+    async def _look_again(self, base: str) -> None:
+        """Somebody asks for a model that is not known here: another worker may have seen its folder first."""
+        engine = self.engine_of.get(base)
+        if engine is not None:
+            await asyncio.to_thread(engine.look)
+            self._know_models()
 
     # publish ---------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,17 @@ from models_backend.registry.errors import BadId
 
 
 @pytest.mark.parametrize(
-    "text", ["smollm2-135m-instruct", "HuggingFaceTB/SmolLM2-135M", "a.b_c-d", "ft:smollm2:tickets", "ft:a/b:c", "0"]
+    "text",
+    [
+        "smollm2-135m-instruct",
+        "HuggingFaceTB/SmolLM2-135M",
+        "a.b_c-d",
+        "ft:smollm2:tickets",
+        "ft:a/b:c",
+        "0",
+        "ft:a:b:step-0",
+        "ft:a/b:c:step-120",
+    ],
 )
 def test_a_sound_id_is_written_as_it_was_read(text: str) -> None:
     assert str(names.parse(text)) == text
@@ -18,6 +28,8 @@ def test_a_sound_id_is_written_as_it_was_read(text: str) -> None:
     [
         "", ".", "..", "../x", "a/../b", "a/b/c", "/etc/passwd", "a\\b", "a b", "a\n", "a\0", ".hidden", "-rf", "a--b",
         "a..b", "ä", "a" * 97, "owner/", "/name", "ft:", "ft:a", "ft:a:", "ft::b", "ft:../x:b", "ft:a:../b", "ft:a:b/c",
+        "ft:a:b:c", "ft:a:b:", "ft:a:b:step-", "ft:a:b:step-01", "ft:a:b:step-1:step-2", "ft:a:b:../x", "a:b:step-1",
+        "ft:a:b:step-1234567890",
         "http://x", "C:", "a:b", "%2e%2e", "~root", "$HOME",
     ],
 )  # fmt: skip
