@@ -4,6 +4,7 @@ The key goes into one header of this client and nowhere else.
 """
 
 import email.utils
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -141,7 +142,7 @@ def _unreachable(error: Exception) -> str:
         cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
     if isinstance(cause, ConnectionRefusedError):
         return "nobody listens at its address."
-    if isinstance(error, httpx2.ConnectError) and "CERTIFICATE" in str(error).upper():
+    if isinstance(cause, ssl.SSLCertVerificationError):
         return "its certificate cannot be verified."
     if isinstance(error, httpx2.ConnectError):
         return "it cannot be reached."

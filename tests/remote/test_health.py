@@ -1,13 +1,23 @@
 """A server that is away, comes back, changes its models, or tells nonsense of them."""
 
+import datetime
+import ipaddress
+import ssl
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from models_backend.protocol.events import LaneDone, LaneFailed
 from models_backend.registry import Entry
 from tests.stack import free_port
 
+from . import upstream as servers
 from .conftest import request, text_of
 from .upstream import TEXT, TUNED, Fault
+
+KEY = "sk-secret"
 
 
 def test_a_server_that_is_away_shows_its_models_says_why_and_comes_back_by_itself(house):
@@ -182,3 +192,31 @@ def test_a_fault_of_ours_ends_no_lane_in_silence(house):
     later = house.ask(engine, "meta/base", lane=1)[-1]
     assert [(type(event), event.error.code) for event in (failed, later)] == [(LaneFailed, "engine_error")] * 2
     assert "worker's log" in engine.trouble
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_taken(house, tmp_path):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(_self_signed(tmp_path))
+    server = servers.Upstream("vllm", tls=context).__enter__()
+    house.open.append(server)
+    engine = house.engine(server.url.replace("http:", "https:"), models=["meta/base"], retries=0, key=KEY)
+    house.until(lambda: "certificate" in engine.trouble)
+    failed = house.ask(engine, "meta/base")[-1]
+    assert isinstance(failed, LaneFailed) and "certificate cannot be verified" in failed.error.message
+    assert server.seen == [], "not even the key was sent"
+
+
+def _self_signed(folder):
+    """A certificate for 127.0.0.1 with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = builder.add_extension(address, False).sign(key, hashes.SHA256())
+    path = folder / "server.pem"
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(secret + certificate.public_bytes(pem))
+    return path

@@ -138,6 +138,17 @@ async def _ready(wire):
     return beat.ready and beat.models == ("llama3:8b",) and beat.note == ""
 
 
+async def test_a_remote_model_may_be_the_default_that_makes_a_worker_ready(house, wire):
+    server = house.server("vllm")
+    await wire.worker("one", model="remote/meta/base", remote_url=server.url)
+    await until(lambda: _is_ready(wire))
+    assert (await wire.beat("one")).device == "remote (vllm)"
+
+
+async def _is_ready(wire):
+    return (await wire.beat("one")).ready
+
+
 async def test_another_worker_goes_on_with_a_remote_answer_where_the_log_ends(house, wire):
     server = house.server("openai")
     server.faults.append(Fault(after=4, hang=True))
@@ -184,15 +195,17 @@ async def test_a_hanging_server_holds_up_no_other_engine(house, wire):
     worker = await wire.worker("one", remote_url=server.url)
     await until(lambda: wire.serves(FAKE, "remote/meta/base"))
     await wire.start(LaneSpec("remote/meta/base"), LaneSpec(FAKE), max_tokens=20)
-    await until(lambda: wire.ended(1))
-    far, near = (await wire.state()).lanes
-    assert (far.state, near.state) == ("running", "done")
+    await until(lambda: _states(wire, "running", "done"))
     steps = []
     for engine in worker.engines:
         whole = engine.step
         engine.step = lambda whole=whole: steps.append(1) or whole()
     await asyncio.sleep(0.3)
     assert steps == [], "an engine that waits for its server is not stepped"
+
+
+async def _states(wire, *states):
+    return tuple(lane.state for lane in (await wire.state()).lanes) == states
 
 
 async def test_two_workers_of_one_machine_do_not_take_each_others_models_away(house, wire):

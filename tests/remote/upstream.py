@@ -7,6 +7,7 @@ Faults are taken one for each request, first come first served; without one the 
 import asyncio
 import contextlib
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -67,8 +68,9 @@ class Fault:
 class Upstream:
     """Used as a context manager; lives in a thread. `gone` is set when a client has left in the middle of a stream."""
 
-    def __init__(self, dialect: str = "openai", port: int = 0) -> None:
+    def __init__(self, dialect: str = "openai", port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.dialect = dialect
+        self.tls = tls
         self.port = port
         self.models = [dict(row) for row in MODELS[dialect]]
         self.pages = dict(PAGES.get(dialect, {}))
@@ -106,7 +108,7 @@ class Upstream:
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self.tls)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
         await self._done.wait()

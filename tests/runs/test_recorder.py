@@ -275,3 +275,26 @@ async def test_insight_survives_the_bus_with_its_holes_and_its_scores(models, bu
     assert [bool(token) for token in again.lanes[0].insight] == [False, True, True]
     assert again.lanes[0].scored[200:202] == [None, None]
     assert await LaneInsight.objects.acount() == 1
+
+
+async def test_an_answer_without_ids_survives_the_bus_with_its_insight(models, bus, alice, spec, client_id):
+    run = await started(alice, spec, client_id)
+    used = Used(None, None, 10, None, None, None, None, None, (), 7, dice="own")
+    seen = [Insight(None, f" w{i}", -0.5, 1, None, (Candidate(None, f" w{i}", -0.5),)) for i in range(3)]
+    events = [
+        LaneStarted(0, 1, "w", BASE, BASE, None, "gpu (vllm)", 0, used, 5.0),
+        LaneToken(0, 1, (), " w0", 6.0, (seen[0],)),
+        LaneToken(0, 3, (), " w1 w2", 6.0, tuple(seen[1:])),
+        LaneToken(0, 5, (), " and more", 6.0),
+        LaneDone(0, "stop", Figures(3, 5, 1.5, 2.5), 7.0),
+    ]
+    seq = int(bus.hget(places.run_key(run.id), "seq"))
+    for number, event in enumerate(events, seq + 1):
+        bus.xadd(places.log_key(run.id), {"e": encode(event)}, id=f"{number}-0")
+    live = replay.replay(await log.whole(run.id))
+    await recorder.record(run.id, [0])
+    again = replay.replay(synthesise(await sync_to_async(records.whole)(run)))
+    assert again.lanes[0] == live.lanes[0]
+    assert (again.lanes[0].text, again.lanes[0].tokens) == (" w0 w1 w2 and more", 5)
+    assert again.lanes[0].insight == seen and again.lanes[0].used.temperature is None
+    assert (await lane_of(run)).ids == ()
