@@ -12,6 +12,7 @@ from models_backend.bench.texts import SHORT, Prompts
 WARM = 4  # tokens of each case before the first round
 FEW = 3  # tokens after a prompt whose first one is what counts
 WIDE = 16
+APART = 3
 TRIALS = 6  # presses of Stop in a round
 
 
@@ -22,17 +23,16 @@ class Stage:
         self.cast = cast
         self.tokens = tokens
         self._prompts = prompts
-        self._memory_turns = count(900)
+        self._numbers = count(1)
 
     def cases(self) -> list[Case]:
         return [case for who, case in self._all() if all(name in self.cast for name in who)]
 
     def settle(self) -> None:
         """Let the pair and the two processes answer alone, before their memory is looked at. Raises Lost, TooShort."""
-        number = next(self._memory_turns)
-        self._lanes("engine", [0, 1], same=True)(number, False)
+        self._lanes("engine", [0, 1], same=True)(0, False)
         if {"one of two", "other of two"} <= set(self.cast):
-            self._two()(number, False)
+            self._two()(0, False)
 
     def _all(self) -> list[tuple[tuple[str, ...], Case]]:
         engine, eight = ("engine",), ("eight",)
@@ -78,7 +78,7 @@ class Stage:
 
     def _lanes(self, who: str, rows: Sequence[int], same: bool = False, shadows: Sequence[int] = ()) -> Play:
         def play(number: int, warm: bool) -> Figures:
-            texts = self._texts(SHORT, number, len(rows), same)
+            texts = self._texts(SHORT, len(rows), same)
             tokens = WARM if warm else self.tokens
             reply = self.cast[who].ask("answer", rows=list(rows), texts=texts, tokens=tokens, shadows=list(shadows))
             return of_streams(reply["began"], reply["streams"])
@@ -87,7 +87,7 @@ class Stage:
 
     def _rows(self, who: str, rows: int) -> Play:
         def play(number: int, warm: bool) -> Figures:
-            texts = self._texts(SHORT, number, rows, same=False)
+            texts = self._texts(SHORT, rows, same=False)
             reply = self.cast[who].ask("answer", rows=rows, texts=texts, tokens=WARM if warm else self.tokens)
             return of_streams(reply["began"], reply["streams"])
 
@@ -95,29 +95,32 @@ class Stage:
 
     def _mixed(self) -> Play:
         def play(number: int, warm: bool) -> Figures:
-            texts = self._texts(SHORT, number, 2, same=True)
+            texts = self._texts(SHORT, 2, same=True)
             reply = self.cast["peft"].ask("answer", rows=[0, 1], texts=texts, tokens=WARM if warm else self.tokens)
             return of_streams(reply["began"], reply["streams"])
 
         return play
 
     def _two(self) -> Play:
-        """Both at the same time, each with the base's weights: a merged model has as many, and the same shapes."""
+        """Both at the same time, each with the base's weights: a merged model has as many, and the same shapes.
+
+        They say more than the others, for the one that begins first would else have ended when the other begins.
+        """
 
         def play(number: int, warm: bool) -> Figures:
             both = [self.cast["one of two"], self.cast["other of two"]]
-            texts = self._texts(SHORT, number, 1, same=True)
+            texts = self._texts(SHORT, 1, same=True)
             for one in both:
-                one.begin("answer", rows=[0], texts=texts, tokens=WARM if warm else self.tokens)
+                one.begin("answer", rows=[0], texts=texts, tokens=WARM if warm else APART * self.tokens)
             began, streams = together([one.end() for one in both])
-            return of_streams(began, streams)
+            return {} if warm else of_streams(began, streams)
 
         return play
 
     def _first(self, who: str, length: int) -> Play:
         def play(number: int, warm: bool) -> Figures:
             rows = [0] if who == "engine" else 1
-            texts = self._texts(length, number, 1, same=True)
+            texts = self._texts(length, 1, same=True)
             reply = self.cast[who].ask("answer", rows=rows, texts=texts, tokens=FEW)
             return {"first_ms": first_ms(reply["began"], reply["streams"])}
 
@@ -125,7 +128,7 @@ class Stage:
 
     def _cancel(self) -> Play:
         def play(number: int, warm: bool) -> Figures:
-            texts = self._texts(SHORT, number, 2, same=True)
+            texts = self._texts(SHORT, 2, same=True)
             return dict(self.cast["engine"].ask("cancel", rows=[0, 1], texts=texts, trials=1 if warm else TRIALS))
 
         return play
@@ -145,6 +148,8 @@ class Stage:
     def _read(self) -> Play:
         return lambda number, warm: dict(self.cast["bandwidth"].ask("read"))
 
-    def _texts(self, length: int, number: int, rows: int, same: bool) -> list[str]:
-        numbers = [number * 100 + (0 if same else row) for row in range(rows)]
-        return [self._prompts.of(length, length * 100_000 + one) for one in numbers]
+    def _texts(self, length: int, rows: int, same: bool) -> list[str]:
+        """Prompts that nobody has seen before, in no case and no round: what is cached would be fast for free."""
+        if same:
+            return [self._prompts.of(length, next(self._numbers))] * rows
+        return [self._prompts.of(length, next(self._numbers)) for _ in range(rows)]

@@ -98,7 +98,7 @@ OTHERS = {
     "top1_default": ("share of positions with the same likeliest token as the float32 model", None, "high"),
     "bandwidth_share": ("one lane, share of the speed at which memory can be read", None, "high"),
     "cancel_ms": ("milliseconds from Stop to a lane's end, 2 lanes running", None, "low"),
-    "memory": ("MB of memory, base and adapter after the rounds", None, "low"),
+    "memory": ("MB of memory, base and adapter after their first answers", None, "low"),
 }
 
 
