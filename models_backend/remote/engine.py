@@ -213,7 +213,8 @@ class RemoteEngine(interface.Engine):
     async def _told_to_look(self, seconds: float) -> bool:
         """Wait for so long; True if somebody wants the server looked at before that."""
         try:
-            await asyncio.wait_for(self._look_now.wait(), seconds)
+            async with asyncio.timeout(seconds):  # up to Python 3.11 wait_for may swallow the word to end
+                await self._look_now.wait()
         except TimeoutError:
             return False
         return True
