@@ -4,7 +4,7 @@ import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,6 +16,7 @@ from models_backend.engine import EngineError
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_UPSTREAMS = 32
 
+S = TypeVar("S", bound=Struct)
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -127,7 +128,7 @@ def _listed(text: str) -> tuple[Upstream, ...]:
     return _convert(value, _File, "DIPTYCH_REMOTES").remote
 
 
-def _convert(value: Any, type_: Any, what: str) -> Any:
+def _convert(value: Any, type_: type[S], what: str) -> S:
     try:
         return msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
