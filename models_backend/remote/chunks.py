@@ -42,7 +42,11 @@ def read(data: str, top: int | None, key: str) -> Chunk:
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
     delta = _object(choice, "delta")
     usage = _object(event, "usage")
-    ids = choice.get("token_ids")
+    told_ids = choice.get("token_ids")
+    ids = tuple(told_ids) if isinstance(told_ids, list) and all(_is_id(id_) for id_ in told_ids) else ()
+    insight = () if top is None else insight_of(choice.get("logprobs"), top)
+    if len(ids) == len(insight):
+        insight = tuple(msgspec.structs.replace(seen, id=id_) for seen, id_ in zip(insight, ids, strict=True))
     prompt_ids = event.get("prompt_token_ids") or choice.get("prompt_token_ids")
     prompt_tokens = _count(usage.get("prompt_tokens"))
     if prompt_tokens is None and isinstance(prompt_ids, list):
@@ -50,8 +54,8 @@ def read(data: str, top: int | None, key: str) -> Chunk:
     return Chunk(
         text=_text(delta.get("content")) or _text(choice.get("text")),
         thought=_text(delta.get("reasoning_content")) or _text(delta.get("reasoning")),
-        ids=tuple(ids) if isinstance(ids, list) and all(_is_id(id_) for id_ in ids) else (),
-        insight=() if top is None else insight_of(choice.get("logprobs"), top),
+        ids=ids,
+        insight=insight,
         finish=choice.get("finish_reason") if isinstance(choice.get("finish_reason"), str) else None,
         model=event.get("model") if isinstance(event.get("model"), str) else None,
         prompt_tokens=prompt_tokens,

@@ -122,7 +122,7 @@ def test_log_probabilities_become_insight_and_the_unknown_stays_unknown(house, k
         seen = said[1].insight[0]
         assert (seen.text, seen.logprob, seen.rank, seen.entropy) == (" river", -0.25, 1, None)
         assert [(each.text, each.logprob) for each in seen.top] == [(" river", -0.25), (" other", -1.5)]
-        assert seen.id == (101 if kind == "llamacpp" else None)
+        assert seen.id == (101 if kind in ("llamacpp", "vllm", "sglang") else None)
         assert count_of(events) == len(WORDS)
 
 
