@@ -58,6 +58,6 @@ def test_the_real_models_disagree_where_the_training_bites(real: Stack, browser:
     page.get_by_role("button", name="X-ray", exact=True).click()
     wait_ended(page)
     told = [lane(page, number).locator('[data-fact="answer"]').text_content() or "" for number in (1, 2)]
-    base, tuned = (float(text.removeprefix("last message ")) for text in told)
+    base, tuned = (float(text.removeprefix("last message: perplexity ")) for text in told)
     assert tuned < 2 < base  # the answer is what the tuned model was trained to say, and strange to its base
     context.close()

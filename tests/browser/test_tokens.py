@@ -25,8 +25,9 @@ def card(page: Page) -> Locator:
 
 
 def switch_on(page: Page, name: str) -> None:
-    page.get_by_role("switch", name=name, exact=True).locator("..").click()
-    expect(page.get_by_role("switch", name=name, exact=True)).to_be_checked()
+    bar = page.locator("token-bar")
+    bar.get_by_role("switch", name=name, exact=True).locator("..").click()
+    expect(bar.get_by_role("switch", name=name, exact=True)).to_be_checked()
 
 
 def by_token(page: Page, *switches: str) -> None:
@@ -95,6 +96,7 @@ def test_the_keyboard_walks_looks_and_branches(open_page: Callable[..., Page]) -
     assert len(spec["prefix"]) == 3
     expect(lane(page, 1)).to_contain_text(f"seed {spec['overrides']['seed']}")
     page.get_by_role("button", name="Earlier take of lane 1").click()
+    expect(lane(page, 1)).to_contain_text("1/2")
     assert tokens(page, 1).all_text_contents() == first
     page.reload()
     expect(lane(page, 1)).to_contain_text("branched at token 3")
@@ -141,6 +143,21 @@ def test_beliefs_are_compared_and_the_disagreements_walked(page: Page) -> None:
     lane(page, 1).locator('[data-fact="widest"]').click()
     expect(page.locator(".tok:focus")).to_have_class(re.compile("l[3456]"))
     assert overflow(page) <= 0
+
+
+def test_the_prompt_is_seen_token_by_token_beside_the_answer(open_page: Callable[..., Page]) -> None:
+    page = open_page()
+    panel = page.get_by_role("complementary", name="Parameters")
+    panel.locator("summary").click()
+    panel.get_by_role("switch", name="Prompt insight", exact=True).locator("..").click()
+    by_token(page, "Insight")
+    expect(tokens(page, 1).first).to_be_visible()
+    lane(page, 1).get_by_text(re.compile(r"^Prompt, \d+ tokens$")).click()
+    asked = lane(page, 1).get_by_role("group", name="Tokens of the prompt of lane 1")
+    expect(asked).to_contain_text("Turn the support message")
+    asked.locator(".tok").nth(3).click()
+    expect(card(page)).to_contain_text("token 5")  # the first of a prompt has nothing before it
+    expect(card(page).get_by_role("button")).to_have_count(0)
 
 
 def test_a_guest_sees_the_tokens_of_a_shared_run_and_cannot_branch(open_page: Callable[..., Page], stack: Any) -> None:

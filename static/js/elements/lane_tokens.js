@@ -14,8 +14,11 @@ export class LaneTokens {
   constructor(root, key) {
     this.root = root;
     this.key = key;
-    this.list = root.querySelector("token-view");
-    this.list.addEventListener("token", (event) => this.#look(event));
+    this.list = part(root, "answer-list");
+    this.prompt = part(root, "prompt-tokens");
+    this.promptList = part(root, "prompt-list");
+    for (const list of [this.list, this.promptList]) list.addEventListener("token", (event) => this.#look(event, list === this.promptList));
+    this.prompt.addEventListener("toggle", () => this.#showPrompt());
   }
 
   /** True if the column shows tokens instead of plain text. */
@@ -33,6 +36,7 @@ export class LaneTokens {
         ended: hasEnded(lane),
       });
     }
+    this.#showPrompt();
     this.#showNote(view, byToken);
     this.#showHardest(view);
     return byToken;
@@ -72,6 +76,16 @@ export class LaneTokens {
   #lastMessage() {
     if (this.lastOf !== this.seen) [this.lastOf, this.last] = [this.seen, tailOf(this.seen, this.view.lastMessage)];
     return this.last;
+  }
+
+  /** The prompt of a run that asked for insight into it and for an answer; built when somebody opens it. */
+  #showPrompt() {
+    const { lane, tokens, xray, tint, index } = this.view;
+    const scored = lane?.scored ?? [];
+    this.prompt.hidden = !tokens || xray || scored.length === 0;
+    if (this.prompt.hidden) return;
+    setText(part(this.root, "prompt-words"), `Prompt, ${scored.length} tokens`);
+    if (this.prompt.open) this.promptList.show({ key: `${lane.lane}`, tokens: scored, text: "", before: "⋯", tint, label: `Tokens of the prompt of lane ${index + 1}` });
   }
 
   #unscored() {
@@ -118,18 +132,19 @@ export class LaneTokens {
     );
   }
 
-  #look({ detail: { index, span, how } }) {
-    const { lane, models, info, limits, readOnly, xray, tone, variants } = this.view;
-    const seen = this.seen[index];
+  #look({ detail: { index, span, how } }, ofPrompt) {
+    const { lane, models, info, limits, readOnly, tone, variants } = this.view;
+    const given = ofPrompt || this.view.xray; // what was asked is no answer: there is nothing to branch
+    const seen = given ? lane.scored[index] : this.seen[index];
     if (!seen) return tell(this.root, "token-left");
     const named = (variant) => ({ name: variantName(variant, models), tone: toneOf(variant, variants) });
     const own = { model: lane.model, strength: info?.base ? (lane.used_strength ?? lane.strength) : null };
-    const why = xray || readOnly ? null : unbranchable(lane, index, info, limits);
-    const act = xray || readOnly ? null : (id) => {
+    const why = given || readOnly ? null : unbranchable(lane, index, info, limits);
+    const act = given || readOnly ? null : (id) => {
       tell(this.root, "token-done");
       tell(this.root, "act", { name: "branch", key: this.key, lane: lane.lane, at: index, id });
     };
-    const about = { seen, index: xray ? index + 1 : index, name: variantName(own, models), tone, shadows: lane.shadows.map(named), why, act };
+    const about = { seen, index: given ? index + 1 : index, name: variantName(own, models), tone, shadows: lane.shadows.map(named), why, act };
     tell(this.root, "token-card", { span, about, how });
   }
 }

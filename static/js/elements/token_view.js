@@ -21,7 +21,9 @@ class TokenView extends HTMLElement {
   connectedCallback() {
     if (this.listening) return;
     this.listening = true;
-    this.addEventListener("pointerover", (event) => event.pointerType === "mouse" && this.#point(event.target, "hover"));
+    // Text that moves under a pointer at rest is not pointed at.
+    const moved = ({ pointerType, movementX, movementY }) => pointerType === "mouse" && (movementX !== 0 || movementY !== 0);
+    this.addEventListener("pointerover", (event) => moved(event) && this.#point(event.target, "hover"));
     this.addEventListener("pointerleave", () => tell(this, "token-left"));
     this.addEventListener("click", ({ target }) => this.#press(target));
     this.addEventListener("focusout", ({ relatedTarget }) => {

@@ -41,9 +41,9 @@ export function xrayFacts(lane, from = -1) {
   const told = foretold(lane.scored);
   const list = [{ name: "tokens", text: `${tokens(lane.scored.length)} read` }];
   const last = from > 0 ? foretold(lane.scored.slice(from)) : null;
-  if (last) list.push({ name: "answer", text: `last message ${perplexityText(last)}`, title: `Perplexity of the last message alone, ${tokens(last.count)}: ${PERPLEXITY}` });
+  if (last) list.push({ name: "answer", text: `last message: perplexity ${perplexityText(last)}`, title: `Perplexity of the last message alone, ${tokens(last.count)}: ${PERPLEXITY}` });
   if (told) {
-    list.push({ name: "perplexity", text: `perplexity ${perplexityText(told)}`, title: PERPLEXITY });
+    list.push({ name: "perplexity", text: `${last ? "whole text" : "perplexity"} ${perplexityText(told)}`, title: `Perplexity: ${PERPLEXITY}` });
     list.push({ name: "mean", text: `${told.mean.toFixed(2).replace("-", "−")} per token`, title: "Mean log-probability of a token, in nats" });
   }
   list.push({ name: "state", ...(lane.state === "done" ? { text: "read" } : ending(lane)) });
