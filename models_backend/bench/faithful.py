@@ -28,15 +28,17 @@ def compare(settings: Settings, model: str) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
 
     from models_backend.protocol.runs import Completion
-    from models_backend.text.loader import load
+    from models_backend.text.loader import load, pick_device
 
+    device = pick_device(settings.device)
     base = registry.find(model, settings.home)
     backend = load(base, [], settings, lambda text: None)
     runner: Any = backend.runner
     plain: Any = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32, local_files_only=True).eval()
+    plain = plain.to(device)
     texts = [backend.dialect.encode(Completion(text))[:LONGEST] for text in known()]
     with torch.inference_mode():
-        expected = [plain(torch.tensor([ids])).logits[0, :-1].float() for ids in texts]
+        expected = [plain(torch.tensor([ids], device=device)).logits[0, :-1].float().cpu() for ids in texts]
         read = [_read(runner, ids) for ids in texts]
         decoded = _decoded(runner, texts)
     return {

@@ -133,7 +133,11 @@ def environment(settings: Mapping[str, Any], threads: int) -> dict[str, str]:
     They wait in the same way too: spinning gains a little on an idle machine, but beside any neighbour it would
     compare who suffers more. Another OMP_WAIT_POLICY, set from outside, holds for everybody.
     """
-    own = {f"DIPTYCH_{name.upper()}": _plain(value) for name, value in settings.items() if value is not None}
+    own = {
+        f"DIPTYCH_{name.upper()}": _plain(value)
+        for name, value in settings.items()
+        if isinstance(value, str | int | float | Path)  # a secret stays where it was set
+    }
     number = str(threads)
     return {
         "OMP_WAIT_POLICY": "PASSIVE",

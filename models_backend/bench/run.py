@@ -78,6 +78,10 @@ def measure(
 def _folder(settings: Settings) -> Path | None:
     if settings.engine == "fake":
         return None
+    if settings.engine != "torch":
+        raise EngineError(
+            "not_here", f"The bench measures models on this machine, and not DIPTYCH_ENGINE={settings.engine}."
+        )
     entries = {entry.id: entry for entry in registry.models(settings.home)}
     entry = entries.get(settings.model)
     if entry is None or entry.base is not None or entry.folder is None:

@@ -39,6 +39,11 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
         measure(Settings(home=tmp_path, model="nobody"), True, lambda text: None)
 
 
+def test_a_server_elsewhere_is_not_measured() -> None:
+    with pytest.raises(EngineError, match="DIPTYCH_ENGINE=remote"):
+        measure(Settings(engine="remote"), True, lambda text: None)
+
+
 def test_the_command_tells_a_refusal_in_a_sentence() -> None:
     result = CliRunner().invoke(app, ["bench", "--shape", "70b"])
     assert result.exit_code == 1

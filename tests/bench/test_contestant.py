@@ -80,3 +80,8 @@ def test_settings_and_threads_reach_a_contestant(tmp_path: Path) -> None:
     assert (found["DIPTYCH_HOME"], found["DIPTYCH_SLOTS"]) == (str(tmp_path), "16")
     assert found["DIPTYCH_THREADS"] == found["OMP_NUM_THREADS"] == "3"
     json.dumps(found)
+
+
+def test_a_secret_is_not_overwritten_by_its_stars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIPTYCH_REMOTE_KEY", "sk-1")
+    assert environment(Settings().model_dump(), 1)["DIPTYCH_REMOTE_KEY"] == "sk-1"
