@@ -1,5 +1,7 @@
 """A text/runner.TorchRunner over the compiled step: feeds in, logits out, adapters by name."""
 
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -173,8 +175,8 @@ class NativeRunner:
         blocks = -(-self.context // LANES)
         heads = (self.slots + self.cache_slots + PROBES, self.layers, model.kv_heads)
         return Room(
-            keys=np.empty((*heads, blocks, self._size, LANES), np.uint16),
-            values=np.empty((*heads, blocks * LANES, self._size), np.uint16),
+            keys=_promise((*heads, blocks, self._size, LANES)),
+            values=_promise((*heads, blocks * LANES, self._size)),
             state=np.zeros((ROWS, self.hidden), np.float32),
             normed=np.zeros((ROWS, inputs), np.float32),
             small=np.zeros((ROWS, inputs), np.int8),
@@ -185,6 +187,18 @@ class NativeRunner:
             adapters=np.zeros((4, self.layers + 1, f.SITES, f.SITE), np.int64),
             counters=np.zeros((1, 2, LINE), np.int64),
         )
+
+
+def _promise(shape: tuple[int, ...]) -> np.ndarray:
+    """float16 memory, as uint16, that is taken page by page as it is written to.
+
+    In small pages: each head's positions lie apart, and a large page for the first of them would take a slot's whole
+    context at once.
+    """
+    memory = mmap.mmap(-1, 2 * math.prod(shape))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, np.uint16).reshape(shape)
 
 
 def _describe(model: Model) -> str:

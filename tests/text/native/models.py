@@ -37,12 +37,12 @@ def model(kind: str = "llama", **options: Any) -> Any:
     return made
 
 
-def runner(made: Any, slots: int = 6, threads: int = 1, memory: int = 1 << 30) -> NativeRunner:
+def runner(made: Any, slots: int = 6, threads: int = 1, memory: int = 1 << 30, context: int = CONTEXT) -> NativeRunner:
     rope = made.model.rotary_emb
     state = {name: tensor.numpy() for name, tensor in made.state_dict().items()}
     file = packed_file.lay_out(layout.gather(state, made.config, rope.inv_freq.numpy()))
     file.facts["scaling"] = repr(float(rope.attention_scaling))
-    return over(file, made.config, slots, CONTEXT, memory, threads)
+    return over(file, made.config, slots, context, memory, threads)
 
 
 def said(made: Any, ids: list[int]) -> torch.Tensor:

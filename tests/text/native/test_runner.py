@@ -1,6 +1,8 @@
 """The compiled step: it says what transformers says, and a row has the same bits whatever lies beside it."""
 
 import itertools
+import mmap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,3 +140,21 @@ def test_every_order_of_feeds_gives_each_row_the_same(llama: Any) -> None:
         found = runner.logits([row(slot, parts[slot]) for slot in order])
         for slot, logits in zip(order, found.split([len(parts[slot]) for slot in order]), strict=True):
             assert torch.equal(logits, expected[slot])
+
+
+def test_memory_for_keys_and_values_is_taken_as_rows_grow() -> None:
+    """A slot's whole context is promised, and only what a row has written is taken."""
+    made = models.model("llama")
+    made.config.max_position_embeddings = 1 << 16
+    runner = models.runner(made, slots=16, context=1 << 16)
+    before = resident()
+    runner.logits([row(0, IDS), row(15, IDS)])
+    assert runner.slots == 16
+    assert resident() - before < 8 << 20  # a slot of that context is 16 MiB
+
+
+def resident() -> int:
+    """Bytes of this process that lie in memory."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("the system does not tell")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
