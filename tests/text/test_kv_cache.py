@@ -111,3 +111,26 @@ def test_a_prompt_with_broken_numbers_leaves_nothing_to_the_next() -> None:
     assert failed.end.error.code == "invalid_logits"  # type: ignore[union-attr]
     assert isinstance(after.end, LaneDone)
     assert (after.ids, after.end.figures.cached_tokens) == (expected, 0)
+
+
+@pytest.mark.model
+def test_the_default_models_greedy_answers_are_the_same_when_prompts_are_known() -> None:
+    from models_backend.config import DEFAULT_MODEL, Settings
+    from models_backend.text.open import open_engines
+
+    ready = open_engines(Settings(), "w")[DEFAULT_MODEL]
+    ready.load()
+    names = [info.id for info in ready.models()]
+    story = tiny.prompt(*range(40)), tiny.prompt(*range(40), 7, 7, 7)
+
+    def said(run: str, prompt) -> tuple[list[list[int]], list[int]]:
+        params = Params(temperature=0.0, max_tokens=20)
+        lanes = [tiny.ask(prompt, lane, name, params, run=run) for lane, name in enumerate(names)]
+        heard = tiny.answer(ready, *lanes)
+        return [one.ids for one in heard], [one.end.figures.cached_tokens for one in heard]
+
+    computed, none = said("a", story[0])
+    known, hits = said("b", story[0])
+    assert (known, set(none)) == (computed, {0})
+    assert min(hits) >= 40
+    assert min(said("c", story[1])[1]) >= 40

@@ -343,6 +343,19 @@ def test_rows_of_a_batch_stay_side_by_side_whatever_they_find() -> None:
     assert [one.cached for one in again] == [59, 59]
 
 
+def test_what_is_in_the_way_of_a_row_that_must_sit_beside_others_is_moved_and_found_again() -> None:
+    scheduler, memory = caching(slots=2, spare=1)
+    running, early = row([9, 9], "a"), row(PROMPT, "b")
+    scheduler.add(running)
+    answer(scheduler, memory, early)
+    late = row([8] * 30, "c")
+    answer(scheduler, memory, late)
+    again = row(PROMPT, "d")
+    answer(scheduler, memory, again)
+    assert again.cached == 99
+    assert memory.slots[2][:99] == memory.slots[1][:99], "moved when `late` came, and copied back"
+
+
 def test_scored_prompts_are_computed_whole_but_others_may_use_them() -> None:
     scheduler, memory = caching()
     answer(scheduler, memory, row(PROMPT, "a"))

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from models_backend.text import prefixes
 from models_backend.text.contract import EngineError
 from models_backend.text.scheduler import CHUNK_ALONE, TOLD, Scheduler
 from models_backend.text.sequence import Row
@@ -18,6 +19,7 @@ from .rows import Memory, row, step, successor
 
 EXAMPLES = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 300
 CHUNK = 4
+WORTH = prefixes.WORTH
 MODELS = (None, "x", "y")
 # Few tokens and beginnings, so that much is shared.
 BEGINNINGS = ((), (1, 2, 1), (1, 2, 1, 2, 0, 1, 2, 2, 1), (0,) * 12, tuple(range(3)) * 8)
@@ -32,6 +34,7 @@ class Batch(RuleBasedStateMachine):
         most=st.integers(2, 8),
     )
     def begin(self, slots: int, spare: int, tokens: int | None, copies: bool, most: int) -> None:
+        prefixes.WORTH = 2  # prompts are short here
         self.slots, self.tokens, self.most = slots, tokens, most
         self.scheduler = Scheduler(slots, CHUNK, tokens=tokens, spare=spare, copies=copies, most=most)
         self.memory = Memory(slots + spare)
@@ -163,6 +166,12 @@ class Batch(RuleBasedStateMachine):
         """Nobody starves: whoever still waits ends within the steps that all of the work together takes."""
         if not hasattr(self, "scheduler"):
             return
+        try:
+            self._drain()
+        finally:
+            prefixes.WORTH = WORTH
+
+    def _drain(self) -> None:
         for _ in range(sum(one.length + one.used.max_tokens + 2 for one in self.rows) + 1):
             if not self._step():
                 break
