@@ -53,14 +53,11 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2", "mamba"])
-@pytest.mark.parametrize("options", [{}, {"use_rslora": True}], ids=["lora", "rslora"])
-def test_rows_with_adapters_answer_like_the_merged_models(
-    kind: str, options: dict[str, object], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+def test_rows_with_adapters_answer_like_the_merged_models(kind: str, tmp_path: Path) -> None:
     made = tiny.model(kind)
-    if kind == "mamba":  # PEFT does not touch the others, which fused kernels read directly
-        options = {**options, "target_modules": ["in_proj"]}
+    # PEFT does not touch the others of mamba's, which fused kernels read directly.
+    options: dict[str, Any] = {"target_modules": ["in_proj"]} if kind == "mamba" else {"use_rslora": True}
     folders = {f"ft:{n}": tiny.adapter(made, tmp_path / str(n), seed=n, **options) for n in (1, 2)}
     expected = [tiny.generated(made, IDS)]
     expected += [tiny.generated(merged(made, folder), IDS) for folder in folders.values()]
