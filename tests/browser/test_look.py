@@ -39,7 +39,7 @@ def test_no_state_of_the_page_shuts_anybody_out(open_page: Callable[..., Page], 
     assert violations(page) == []
     page.keyboard.press("Escape")
     wait_ended(page)
-    lane(page, 1).locator("summary").first.click()
+    lane(page, 1).locator("used-details summary").click()
     assert violations(page) == []
     open_side(page, "Parameters")
     page.get_by_role("complementary", name="Parameters").get_by_text("More", exact=True).click()

@@ -173,5 +173,5 @@ def test_a_waiting_lane_tells_its_place_and_a_worker_what_it_saves(open_page: Ca
     expect(lane(page, 1)).to_contain_text("2nd in the queue")
     wait_ended(page, 2)
     expect(lane(page, 2).locator("used-details")).to_contain_text("4-bit")
-    lane(page, 2).locator("summary").first.click()
+    lane(page, 2).locator("used-details summary").click()
     expect(lane(page, 2)).to_contain_text("12 of them from the prefix cache")

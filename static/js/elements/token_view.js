@@ -21,10 +21,11 @@ class TokenView extends HTMLElement {
   connectedCallback() {
     if (this.listening) return;
     this.listening = true;
-    // Text that moves under a pointer at rest is not pointed at.
-    const moved = ({ pointerType, movementX, movementY }) => pointerType === "mouse" && (movementX !== 0 || movementY !== 0);
-    this.addEventListener("pointerover", (event) => moved(event) && this.#point(event.target, "hover"));
-    this.addEventListener("pointerleave", () => tell(this, "token-left"));
+    this.addEventListener("pointermove", (event) => this.#hover(event));
+    this.addEventListener("pointerleave", () => {
+      this.hovered = null;
+      tell(this, "token-left");
+    });
     this.addEventListener("click", ({ target }) => this.#press(target));
     this.addEventListener("focusout", ({ relatedTarget }) => {
       if (relatedTarget && !this.contains(relatedTarget) && !relatedTarget.closest("token-card")) tell(this, "token-done");
@@ -160,6 +161,15 @@ class TokenView extends HTMLElement {
     const index = this.#indexOf(target);
     if (index < 0) return how === "hover" && tell(this, "token-left");
     tell(this, "token", { index, span: this.spans[index], how });
+  }
+
+  /** Text that moves under a pointer at rest is not pointed at. */
+  #hover({ target, pointerType, movementX, movementY }) {
+    if (pointerType !== "mouse" || (movementX === 0 && movementY === 0)) return;
+    const token = target.closest(".tok");
+    if (token === this.hovered) return;
+    this.hovered = token;
+    this.#point(target, "hover");
   }
 
   #press(target) {
