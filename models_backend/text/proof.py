@@ -17,6 +17,7 @@ from .draw import outcomes
 from .runner import TorchRunner
 
 PROBE = 16  # ids
+PROVEN = 8  # ids for an adapter: rows that are at work wait for them
 DECODED = 3  # of them, one by one
 # Share of the largest logit by which two right ways to compute it may differ (order of sums), by bytes of the type.
 NOBODY = "no adapter has this name"
@@ -58,12 +59,12 @@ def self_test(runner: TorchRunner, expected: Tensor, vocabulary: int) -> str | N
 
 
 def probe_for(weights: AdapterWeights, vocabulary: int) -> list[int]:
-    """The usual probe; half of it other ids for an adapter of the embedding, which may have trained those alone."""
-    ids = probe(vocabulary)
+    """A short probe; half of it other ids for an adapter of the embedding, which may have trained those alone."""
+    ids = probe(vocabulary, length=PROVEN)
     for change in weights.changes.values():
         if change.embedding:
             moved = change.down[:vocabulary].abs().sum(1)
-            count = min(PROBE // 2, len(moved))
+            count = min(PROVEN // 2, len(moved))
             ids[-count:] = [int(i) for i in moved.topk(count).indices]
     return ids
 

@@ -261,6 +261,7 @@ class Shelf:
             except BaseException:
                 self._runner.detach(name)
                 raise
+            yield  # the lane that waits reads its prompt in the next step
         self._books[name] = _Book(entry, weights.sha256, weights.nbytes)
         self._books.move_to_end(name)
         self._current[entry.id] = name
@@ -271,7 +272,7 @@ class Shelf:
     def _plain_pass(self, ids: tuple[int, ...]) -> Tensor:
         """What the base says, kept for the usual probe."""
         fresh = proof.mixed_pass(self._runner, None, ids)
-        if ids == tuple(proof.probe(self._runner.vocabulary)):
+        if ids == tuple(proof.probe(self._runner.vocabulary, length=proof.PROVEN)):
             self._plain[ids] = fresh
         return fresh
 
