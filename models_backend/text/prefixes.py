@@ -92,13 +92,13 @@ class Prefixes:
         """Bring what is known of the row's beginning into its slots, and make it hold them; sets `row.fed`."""
         length = self.known(row)
         ids = row.ids[:length]
+        row.fed = length  # first, for a seat may copy from the one before it
         copies: list[Copy] = []
         for seat in row.seats:
             key = self.key(row, seat)
             if length and self._left(seat.slot, key, ids) < length:
                 copies.append(Copy(self._best(key, ids, set())[1], seat.slot, length))
             self._held[seat.slot] = _Held(key, row, (), self._tick())
-        row.fed = length
         return copies
 
     def lose(self, slot: int) -> None:

@@ -413,6 +413,15 @@ def test_a_row_and_its_shadow_find_what_both_have() -> None:
     assert both.cached == 50
 
 
+def test_a_row_whose_shadow_is_its_own_model_finds_for_both_what_lies_where_one_of_them_sits() -> None:
+    scheduler, memory = caching(slots=2, spare=0)
+    answer(scheduler, memory, row(PROMPT, "a", shadows=[None]))
+    answer(scheduler, memory, row(PROMPT[:3], "b"))
+    both = row(PROMPT, "c", shadows=[None])
+    answer(scheduler, memory, both)
+    assert both.cached == 99
+
+
 def test_short_beginnings_in_common_do_not_make_rows_wait_for_each_other() -> None:
     scheduler, memory = caching()
     pair = [row([1, 2, 3, *[lane] * 9], f"{lane}") for lane in (4, 5)]
