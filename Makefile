@@ -16,8 +16,8 @@ MODEL := $(HOME_DIR)/models/smollm2-135m-instruct/diptych.json
 run: $(RUNTIME)
 	@exec $(BIN)/python manage.py up
 
-test: lint types js $(DEV) $(BROWSER) $(MODEL)
-	$(BIN)/python -m pytest -m "not browser"
+test: lint types js quick $(DEV) $(BROWSER) $(MODEL)
+	$(BIN)/python -m pytest -m "(model or faults or postgres) and not browser"
 	$(BIN)/python -m pytest -m browser  # apart: Playwright keeps the event loop that other tests need
 
 check: lint types js quick

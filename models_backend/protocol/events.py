@@ -114,8 +114,8 @@ class LaneLoading(Struct, frozen=True, tag="lane.loading"):
 class LaneStarted(Struct, frozen=True, tag="lane.started", omit_defaults=True):
     """The worker begins, or goes on after another worker died (`attempt` above 1); shown text never changes.
 
-    `precision` is that of the weights, in words (`float32`, `4-bit`). `strength` is None for a base. `prompt_tokens` is 0
-    where a remote server has not counted them yet; the figures of the lane's end have its count.
+    `precision` is that of the weights, in words (`float32`, `4-bit`). `strength` is None for a base. `prompt_tokens` is
+    0 where a remote server has not counted them yet; the figures of the lane's end have its count.
     """
 
     lane: int

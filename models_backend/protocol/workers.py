@@ -26,8 +26,8 @@ class ModelInfo(Struct, frozen=True):
     """A model that some worker serves. `base` is None for a base, whose queue is then its own id.
 
     `cannot` names what this model's engine does not do (a parameter, a kind of constraint as `constraint.regex`, or
-    `shadows`, `strength`, `prefix`, `tools`, `continue_final`, `completion`: see `abilities.asked`), each with the reason
-    in words; whoever asks for it is refused with that reason. `proof` among them says why there can be none.
+    `shadows`, `strength`, `prefix`, `tools`, `continue_final`, `completion`: see `abilities.asked`), each with the
+    reason in words; whoever asks for it is refused with that reason. `proof` among them says why there can be none.
     `precision` is that of the loaded weights. A remote model whose server is away is not `loaded`; its worker's `note`
     says why.
     """
