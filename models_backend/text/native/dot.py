@@ -195,11 +195,11 @@ def make_scores(heads: int) -> Callable[..., None]:
     return scores  # type: ignore[no-any-return]
 
 
-def make_mix(heads: int) -> Callable[..., None]:
-    """An intrinsic: 16 elements of the values of `count` positions, mixed with `heads` rows of weights.
+def make_mix(heads: int, chunks: int) -> Callable[..., None]:
+    """An intrinsic: 16 * `chunks` elements of the values of `count` positions, mixed with `heads` rows of weights.
 
     Its arguments are addresses, byte strides and a count: weights (float32), their stride, values (float16), their
-    stride, count, out (float32), its stride. It writes out[head, 0:16].
+    stride, count, out (float32), its stride. It writes out[head, 0 : 16 * chunks].
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -208,16 +208,24 @@ def make_mix(heads: int) -> Callable[..., None]:
             w, w_by, v, v_by, count, out, out_by = arguments
 
             def turn(i: Any, totals: list[Any]) -> list[Any]:
-                values = b.fpext(_load(b, _HALVES, b.add(v, b.mul(i, v_by)), 2), _FLOATS)
+                here = b.add(v, b.mul(i, v_by))
+                values = [
+                    b.fpext(_load(b, _HALVES, b.add(here, _I64(2 * LANES * chunk)), 2), _FLOATS)
+                    for chunk in range(chunks)
+                ]
                 fresh = []
-                for head, total in enumerate(totals):
+                for head in range(heads):
                     place = b.add(b.add(w, b.mul(i, _I64(4))), b.mul(w_by, _I64(head)))
                     weight = _spread(b, _load(b, _F32, place, 4), _FLOATS)
-                    fresh.append(_call(b, "llvm.fma.v16f32", _FLOATS, values, weight, total))
+                    for chunk, value in enumerate(values):
+                        total = totals[head * chunks + chunk]
+                        fresh.append(_call(b, "llvm.fma.v16f32", _FLOATS, value, weight, total))
                 return fresh
 
-            for head, total in enumerate(_loop(b, count, heads, turn)):
-                b.store(total, b.inttoptr(b.add(out, b.mul(out_by, _I64(head))), _FLOATS.as_pointer()), align=4)
+            for i, total in enumerate(_loop(b, count, heads * chunks, turn)):
+                head, chunk = divmod(i, chunks)
+                spot = b.add(b.add(out, b.mul(out_by, _I64(head))), _I64(4 * LANES * chunk))
+                b.store(total, b.inttoptr(spot, _FLOATS.as_pointer()), align=4)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 7), generate

@@ -55,6 +55,7 @@ from .fields import (
 )
 
 REGIONS = 10  # of a layer; three more are around the layers
+WIDE = 4  # chunks of 16 elements of a head that are mixed in one go
 LINE = 8  # int64 of a cache line: counters on one line would slow each other
 
 
@@ -112,7 +113,8 @@ _eight = {rows: make_tile(rows, 8) for rows in (1, 2, 3, 4)}
 _f1, _f2, _f3, _f4 = (_four[rows] for rows in (1, 2, 3, 4))
 _e1, _e2, _e3, _e4 = (_eight[rows] for rows in (1, 2, 3, 4))
 _s1, _s2, _s3, _s4 = (make_scores(heads) for heads in (1, 2, 3, 4))
-_m1, _m2, _m3, _m4 = (make_mix(heads) for heads in (1, 2, 3, 4))
+_m1, _m2, _m3, _m4 = (make_mix(heads, 1) for heads in (1, 2, 3, 4))
+_w1, _w2, _w3, _w4 = (make_mix(heads, WIDE) for heads in (1, 2, 3, 4))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -300,17 +302,18 @@ def _shrink(rows: Rows, room: Room, row: int, source: int, layer: int, site: int
     """From room.normed to what a product reads: bytes with a scale for each block, and A x of the row's adapter."""
     values = room.normed[row]
     for block in range(width // BLOCK):
-        begin = block * BLOCK
+        part = values[block * BLOCK : (block + 1) * BLOCK]
+        small = room.small[row, block * BLOCK : (block + 1) * BLOCK]
         bits = np.int32(0)  # of the greatest magnitude: whole numbers compare lane by lane, and NaN is the greatest
-        for i in range(begin, begin + BLOCK):
-            bits = max(bits, np.int32(bits_of(values[i]) & 0x7FFFFFFF))
+        for i in range(BLOCK):
+            bits = max(bits, np.int32(bits_of(part[i]) & 0x7FFFFFFF))
         most = float_bits(bits)
         scale = most / np.float32(127)
         inverse = np.float32(127) / most if most > 0 else np.float32(0)
         total = np.float32(0)
-        for i in range(begin, begin + BLOCK):
-            whole = np.floor(values[i] * inverse + np.float32(0.5))
-            room.small[row, i] = np.int8(np.int32(whole))
+        for i in range(BLOCK):
+            whole = np.floor(part[i] * inverse + np.float32(0.5))
+            small[i] = np.int8(np.int32(whole))
             total += whole
         room.scales[row, block, 0] = scale
         room.scales[row, block, 1] = scale * total
@@ -394,13 +397,13 @@ def _embed(model: Model, rows: Rows, room: Room, row: int) -> None:
 @njit(nogil=True, fastmath=_fast, error_model="numpy")
 def _norm(model: Model, room: Room, source: int, row: int, weight: int, width: int) -> None:
     """room.normed[row] = RMS norm of room.state[source]."""
-    x = room.state[source]
+    x, out, weights = room.state[source], room.normed[row], model.floats[weight : weight + width]
     square = np.float32(0)
     for i in range(width):
         square += x[i] * x[i]
     by = np.float32(1) / np.sqrt(square / np.float32(width) + np.float32(model.epsilon))
     for i in range(width):
-        room.normed[row, i] = model.floats[weight + i] * (x[i] * by)
+        out[i] = weights[i] * (x[i] * by)
 
 
 @njit(nogil=True, fastmath=_fast, error_model="numpy")
@@ -468,39 +471,50 @@ def _attend(model: Model, rows: Rows, room: Room, layer: int, row: int, group: i
             _soften(room.scores[thread, member + i], start, stop, by)
         spot = room.normed.ctypes.data + (row * room.normed.shape[1] + head * size) * 4
         weights, begin, count = scores + start * 4, values + start * size * 2, stop - start
-        for chunk in range(0, size, LANES):
+        wide = WIDE * LANES if size % (WIDE * LANES) == 0 else LANES
+        for chunk in range(0, size, wide):
             value, out = begin + chunk * 2, spot + chunk * 4
-            if some == 1:
-                _m1(weights, by_row, value, size * 2, count, out, size * 4)
+            if wide == LANES:
+                if some == 1:
+                    _m1(weights, by_row, value, size * 2, count, out, size * 4)
+                elif some == 2:
+                    _m2(weights, by_row, value, size * 2, count, out, size * 4)
+                elif some == 3:
+                    _m3(weights, by_row, value, size * 2, count, out, size * 4)
+                else:
+                    _m4(weights, by_row, value, size * 2, count, out, size * 4)
+            elif some == 1:
+                _w1(weights, by_row, value, size * 2, count, out, size * 4)
             elif some == 2:
-                _m2(weights, by_row, value, size * 2, count, out, size * 4)
+                _w2(weights, by_row, value, size * 2, count, out, size * 4)
             elif some == 3:
-                _m3(weights, by_row, value, size * 2, count, out, size * 4)
+                _w3(weights, by_row, value, size * 2, count, out, size * 4)
             else:
-                _m4(weights, by_row, value, size * 2, count, out, size * 4)
+                _w4(weights, by_row, value, size * 2, count, out, size * 4)
 
 
 @njit(nogil=True, fastmath=_fast, error_model="numpy")
 def _soften(scores: np.ndarray, start: int, stop: int, by: Any) -> None:
     """Softmax of scores[start:stop] * by, in place."""
+    some = scores[start:stop]  # from 0 on: an index that might be negative would keep the loops from running in lanes
     most = np.float32(-3.4e38)
-    for place in range(start, stop):
-        most = max(most, scores[place])
+    for i in range(len(some)):
+        most = max(most, some[i])
     total = np.float32(0)
-    for place in range(start, stop):
-        scores[place] = _exp((scores[place] - most) * by)
-        total += scores[place]
+    for i in range(len(some)):
+        some[i] = _exp((some[i] - most) * by)
+        total += some[i]
     share = np.float32(1) / total
-    for place in range(start, stop):
-        scores[place] *= share
+    for i in range(len(some)):
+        some[i] *= share
 
 
 @njit(nogil=True, fastmath=_fast, error_model="numpy")
 def _gate(room: Room, row: int, inner: int) -> None:
     """room.normed[row] = silu(gate) * up."""
+    gates, ups, out = room.wide[row, :inner], room.wide[row, inner : 2 * inner], room.normed[row]
     for i in range(inner):
-        gate = room.wide[row, i]
-        room.normed[row, i] = gate / (np.float32(1) + _exp(-gate)) * room.wide[row, inner + i]
+        out[i] = gates[i] / (np.float32(1) + _exp(-gates[i])) * ups[i]
 
 
 @njit(nogil=True, fastmath=_fast, error_model="numpy", inline="always")
