@@ -12,26 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from models_backend.config import Settings
 from models_backend.protocol.runs import Completion
 from models_backend.registry import Entry
 
-from . import proof
 from .catalogue import Catalogue
 from .contract import Backend, EngineError, Note
 from .dialect import TokenizerDialect
-from .lora import Riders
-from .narrow import narrow
-from .runner import SlotRunner, SoloRunner, TorchRunner
+from .runner import TorchRunner
 from .shelf import MIB, Shelf
 
 log = logging.getLogger(__name__)
 
-CPU_CHUNK = 128  # ids of prompts in one pass beside running rows: about a fifth of a second on two cores
-GPU_CHUNK = 512
+PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")  # all they do is in tokenizer.json
 MEMORY_SHARE = 0.5  # of what is free after the weights, for keys and values
 
 
@@ -62,22 +57,19 @@ def _open_runner(
     folder: Path, dialect: TokenizerDialect, device: torch.device, settings: Settings, note: Note
 ) -> TorchRunner:
     """The compiled step over packed weights where it serves this model on this CPU, else transformers' modules."""
+    memory = int(_free_memory(device) * MEMORY_SHARE)
     if device.type == "cpu" and settings.precision == "auto":
         from . import native  # brings a compiler with it, which nobody else needs
 
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        context, memory = longest(config, settings.context), int(_free_memory(device) * MEMORY_SHARE)
-        text = lambda words: dialect.encode(Completion(words))  # noqa: E731
-        runner = native.open_runner(folder, config, text, settings.slots, context, memory, settings.threads, note)
+        def encode(text: str) -> list[int]:
+            return dialect.encode(Completion(text))
+
+        runner = native.open_runner(folder, encode, settings.slots, settings.context, memory, settings.threads, note)
         if runner is not None:
             return runner
-    model = _open_model(folder, device)
-    note("Testing the model")
-    narrow(model)
-    plain = pick_runner(model, Riders(), settings.slots, longest(model.config, settings.context))
-    if isinstance(plain, SlotRunner):
-        plain.fit(int(_free_memory(device) * MEMORY_SHARE))
-    return plain
+    from .modules import open_runner  # two seconds of imports
+
+    return open_runner(folder, device, pick_dtype(device), settings.slots, settings.context, memory, note)
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -103,49 +95,13 @@ def pick_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
-def pick_runner(model: Any, riders: Riders, slots: int, context: int) -> TorchRunner:
-    """One batch for all rows if that gives the plain model's logits, else each row alone. Raises EngineError."""
-    vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    expected = proof.reference(model, vocabulary)
-    usual = model.config._attn_implementation
-    chunk = CPU_CHUNK if model.device.type == "cpu" else GPU_CHUNK
-    try:
-        # Two slots at least while testing: the proof compares two rows of one pass.
-        runner: TorchRunner = SlotRunner(model, riders, max(2, slots), context, chunk)
-        why = proof.self_test(runner, expected, vocabulary)
-    except Exception as error:
-        why = str(error)
-    if why is not None:
-        log.warning("%s answers row by row, for it cannot share a batch: %s", type(model).__name__, why)
-        model.set_attn_implementation(usual)
-        runner = SoloRunner(model, riders, max(2, slots), context)
-        why = proof.self_test(runner, expected, vocabulary)
-    if why is not None:
-        raise EngineError("unsupported_architecture", f"{type(model).__name__} does not generate as it should: {why}")
-    runner.slots = slots
-    return runner
-
-
-def longest(config: Any, cap: int) -> int:
-    """Tokens a row may reach: what the model was made for, at most `cap`."""
-    text = config.get_text_config(decoder=True)
-    own = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None) or cap
-    return min(int(own), cap)
-
-
-def _open_model(folder: Path, device: torch.device) -> Any:
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=pick_dtype(device),
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
-    return model.to(device).eval().requires_grad_(False)
-
-
 def _open_dialect(folder: Path) -> TokenizerDialect:
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    # AutoTokenizer would read the config of the model, and import two seconds of model code for it.
+    plain = _facts(folder / "tokenizer_config.json").get("tokenizer_class") in PLAIN_TOKENIZERS
+    kind: Any = PreTrainedTokenizerFast if plain and (folder / "tokenizer.json").is_file() else AutoTokenizer
+    tokenizer = kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     ends = _ends(folder)
     return TokenizerDialect(tokenizer, ends if ends else frozenset({tokenizer.eos_token_id} - {None}))
 
@@ -153,11 +109,15 @@ def _open_dialect(folder: Path) -> TokenizerDialect:
 def _ends(folder: Path) -> frozenset[int]:
     """The ids that end an answer: those of the generation config, else of the model's config, as in generate()."""
     for name in ("generation_config.json", "config.json"):
-        if (folder / name).is_file():
-            found = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token_id")
-            if found is not None:
-                return frozenset(found if isinstance(found, list) else [found])
+        found = _facts(folder / name).get("eos_token_id")
+        if found is not None:
+            return frozenset(found if isinstance(found, list) else [found])
     return frozenset()
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _free_memory(device: torch.device) -> int:

@@ -19,8 +19,8 @@ from models_backend.text.constraint import Constraints
 from models_backend.text.contract import Backend, EngineError, Form, Request
 from models_backend.text.dialect import TokenizerDialect
 from models_backend.text.engine import Engine
-from models_backend.text.loader import pick_runner
 from models_backend.text.lora import Riders
+from models_backend.text.modules import pick_runner
 
 from . import tiny
 from .byte_tokens import tokenizer

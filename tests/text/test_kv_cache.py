@@ -10,8 +10,8 @@ from models_backend.protocol.params import Params
 from models_backend.text.contract import Draw, Feed
 from models_backend.text.defaults import resolve
 from models_backend.text.kv_cache import BLOCK, SlotCache
-from models_backend.text.loader import pick_runner
 from models_backend.text.lora import Riders
+from models_backend.text.modules import pick_runner
 
 from . import tiny
 

@@ -15,8 +15,8 @@ from models_backend.text import proof
 from models_backend.text.adapter_file import AdapterFile
 from models_backend.text.adapter_weights import read
 from models_backend.text.contract import EngineError, Feed, Score
-from models_backend.text.loader import pick_runner
 from models_backend.text.lora import Riders
+from models_backend.text.modules import pick_runner
 from models_backend.text.runner import TorchRunner
 
 from . import tiny

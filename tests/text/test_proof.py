@@ -9,8 +9,8 @@ import torch
 
 from models_backend.text import proof
 from models_backend.text.contract import Feed
-from models_backend.text.loader import pick_runner
 from models_backend.text.lora import Riders
+from models_backend.text.modules import pick_runner
 from models_backend.text.runner import TorchRunner
 
 from . import tiny

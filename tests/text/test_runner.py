@@ -9,9 +9,9 @@ from models_backend.protocol.params import Params
 from models_backend.text import proof
 from models_backend.text.contract import Feed, Request
 from models_backend.text.kv_cache import SlotCache
-from models_backend.text.loader import pick_runner
 from models_backend.text.lora import Riders
-from models_backend.text.runner import SlotRunner, SoloRunner
+from models_backend.text.module_runner import SlotRunner, SoloRunner
+from models_backend.text.modules import pick_runner
 
 from . import tiny
 

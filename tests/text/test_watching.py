@@ -14,10 +14,10 @@ from torch.nn.functional import kl_div
 from models_backend.protocol.events import Insight, LaneDone, LaneFailed, LaneScored, LaneStopped, LaneToken
 from models_backend.protocol.params import Params
 from models_backend.protocol.runs import Variant
-from models_backend.text import loader, passes
+from models_backend.text import modules, passes
 from models_backend.text.contract import Feed, Request
 from models_backend.text.engine import Engine
-from models_backend.text.runner import SlotRunner, SoloRunner
+from models_backend.text.module_runner import SlotRunner, SoloRunner
 
 from . import tiny
 from .tiny import BASE, Heard, answer, listen, prompt
@@ -78,7 +78,7 @@ class World:
 def llama(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Its rows share a batch, and its prompts come in chunks as short as a few words."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "CPU_CHUNK", 24)
+        patch.setattr(modules, "CPU_CHUNK", 24)
         made = World("llama", tmp_path_factory.mktemp("llama"))
     assert type(made.runner) is SlotRunner
     return made

@@ -16,8 +16,8 @@ from models_backend.text.adapter_file import AdapterFile
 from models_backend.text.adapter_weights import AdapterWeights, read
 from models_backend.text.contract import Backend, Request
 from models_backend.text.engine import Engine
-from models_backend.text.loader import pick_runner
 from models_backend.text.lora import Riders
+from models_backend.text.modules import pick_runner
 from models_backend.text.runner import TorchRunner
 
 VOCABULARY = 211

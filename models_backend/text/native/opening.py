@@ -2,9 +2,11 @@
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from models_backend.text.contract import Feed, Note, Score
@@ -13,10 +15,13 @@ from . import layout, packed_file
 from .pack import Unpackable
 from .packed_file import PackedFile, Unreadable
 from .runner import NativeRunner
+from .shape import Shape, why_not
 from .step import Model
 from .tuning import pick_threads
 
 log = logging.getLogger(__name__)
+
+Encode = Callable[[str], list[int]]
 
 MAX_KL = 0.01  # nats, mean over the texts below: further from float32 and what a fine-tune did could drown in it
 TEXTS = (
@@ -32,39 +37,40 @@ TEXTS = (
 
 
 def open_runner(
-    folder: Path, config: Any, encode: Any, slots: int, context: int, memory: int, threads: int | None, note: Note
+    folder: Path, encode: Encode, slots: int, cap: int, memory: int, threads: int | None, note: Note
 ) -> NativeRunner | None:
     """A runner over the packed weights of the model in `folder`, or None where the kernels should not serve it.
 
-    `encode` gives the ids of a text; `memory` (bytes) is for keys and values; `threads` None is measured. Packs the
-    weights when that was not done yet, which takes seconds and as much memory as the model in float32.
+    `encode` gives the ids of a text; `cap` bounds the context (tokens); `memory` (bytes) is for keys and values;
+    `threads` None is measured. Packs the weights when that was not done yet, which takes seconds and as much memory as
+    the model in float32.
     """
-    why = layout.why_not(config)
-    if why is not None:
-        log.info("no packed weights for %s: %s", folder.name, why)
-        return None
     try:
-        model = _tables(packed_file.read(folder), config, context)
+        found = _tables(packed_file.read(folder), cap)
     except Unreadable as error:
         log.info("the weights of %s are packed: %s", folder.name, error)
-        model = _tables(_pack(folder, config, encode, note), config, context)
-    if model is None:
-        log.warning("packed weights would move the answers of %s too far: float32 serves it", folder.name)
+        file = _pack(folder, encode, note)
+        found = None if file is None else _tables(file, cap)
+    if found is None:
         return None
+    model, shape = found
     note("Compiling the kernels for this processor, if that was not done yet")
-    runner = NativeRunner(model, bool(config.tie_word_embeddings), slots, context, memory, threads or 1)
+    runner = NativeRunner(model, shape.tied, slots, len(model.cos), memory, threads or 1)
     runner.probe([Feed(0, None, 0, [0], None)])
     if threads is None:
         runner.use_threads(pick_threads(runner, folder))
     return runner
 
 
-def _tables(file: PackedFile, config: Any, context: int) -> Model | None:
+def _tables(file: PackedFile, cap: int) -> tuple[Model, Shape] | None:
     """None if the packed weights are further from float32 than they may be. Raises Unreadable."""
     try:
-        if float(file.facts["kl"]) > MAX_KL:
+        kl = float(file.facts["kl"])
+        if kl > MAX_KL:
+            log.warning("packed weights would move this model's answers by a KL of %.3g: float32 serves it", kl)
             return None
-        return layout.arrange(file, config, context, float(file.facts["scaling"]))
+        shape = msgspec.json.decode(file.facts["shape"], type=Shape)
+        return layout.arrange(file, shape, min(cap, shape.positions)), shape
     except (KeyError, ValueError) as error:
         raise Unreadable(f"its facts are damaged ({error})") from None
 
@@ -82,30 +88,35 @@ def divergence(runner: NativeRunner, texts: list[list[int]], logprobs: list[torc
     return float(torch.cat(kl).mean()), float(torch.cat(same).float().mean())
 
 
-def _pack(folder: Path, config: Any, encode: Any, note: Note) -> PackedFile:
-    """Pack, measure, write. A file whose KL is too high is written too, so that it is not tried again at each start."""
-    from transformers import AutoModelForCausalLM
+def _pack(folder: Path, encode: Encode, note: Note) -> PackedFile | None:
+    """Pack, measure, write; None for a model that the kernels do not know.
 
+    A file whose KL is too high is written too, so that it is not tried again at each start.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    why = why_not(config)
+    if why is not None:
+        log.info("no packed weights for %s: %s", folder.name, why)
+        return None
     note("Packing the weights for this processor (once)")
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
     ).eval()
-    rope = model.model.rotary_emb
-    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     try:
-        file = packed_file.lay_out(layout.gather(state, config, rope.inv_freq.numpy()))
+        file = lay_out(model)
     except Unpackable as error:
         log.info("no packed weights for %s: %s", folder.name, error)
         file = packed_file.lay_out({})
         file.facts.update(kl=str(math.inf))
         _keep(folder, file)
         return file
-    file.facts["scaling"] = repr(float(rope.attention_scaling))
     note("Comparing the packed weights with float32 (once)")
     texts = [encode(text) for text in TEXTS]
     with torch.inference_mode():
         logprobs = [model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1) for ids in texts]
-    runner = over(file, config, 1, max(len(ids) for ids in texts), 1 << 40, 1)
+    runner = over(file, 1, max(len(ids) for ids in texts), 1 << 40, 1)
     kl, same = divergence(runner, texts, logprobs)
     file.facts.update(kl=f"{kl:.6f}", same=f"{same:.4f}")
     log.info("%s, packed: KL %.5f from float32, the same likeliest token in %.1f %%", folder.name, kl, 100 * same)
@@ -113,10 +124,20 @@ def _pack(folder: Path, config: Any, encode: Any, note: Note) -> PackedFile:
     return file
 
 
-def over(file: PackedFile, config: Any, slots: int, context: int, memory: int, threads: int) -> NativeRunner:
+def lay_out(model: Any) -> PackedFile:
+    """The packed weights of a transformers model in float32. Raises Unpackable."""
+    rope = model.model.rotary_emb
+    shape = Shape.of(model.config, float(rope.attention_scaling))
+    state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    file = packed_file.lay_out(layout.gather(state, shape, rope.inv_freq.numpy()))
+    file.facts.update(shape=msgspec.json.encode(shape).decode())
+    return file
+
+
+def over(file: PackedFile, slots: int, context: int, memory: int, threads: int) -> NativeRunner:
     """A runner over packed weights that are in memory."""
-    model = layout.arrange(file, config, context, float(file.facts["scaling"]))
-    return NativeRunner(model, bool(config.tie_word_embeddings), slots, context, memory, threads)
+    shape = msgspec.json.decode(file.facts["shape"], type=Shape)
+    return NativeRunner(layout.arrange(file, shape, context), shape.tied, slots, context, memory, threads)
 
 
 def _keep(folder: Path, file: PackedFile) -> None:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 NAME = "native.packed"
-VERSION = "1"
+VERSION = "2"
 LINE = 64
 _TYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
 _NAMES = {np.dtype(type_): name for name, type_ in _TYPES.items()}

@@ -4,8 +4,7 @@ from typing import Any
 
 import torch
 
-from models_backend.text.native import layout, packed_file
-from models_backend.text.native.opening import over
+from models_backend.text.native.opening import lay_out, over
 from models_backend.text.native.pack import pack, unpack
 from models_backend.text.native.runner import NativeRunner
 from tests.text import tiny
@@ -38,11 +37,7 @@ def model(kind: str = "llama", **options: Any) -> Any:
 
 
 def runner(made: Any, slots: int = 6, threads: int = 1, memory: int = 1 << 30, context: int = CONTEXT) -> NativeRunner:
-    rope = made.model.rotary_emb
-    state = {name: tensor.numpy() for name, tensor in made.state_dict().items()}
-    file = packed_file.lay_out(layout.gather(state, made.config, rope.inv_freq.numpy()))
-    file.facts["scaling"] = repr(float(rope.attention_scaling))
-    return over(file, made.config, slots, context, memory, threads)
+    return over(lay_out(made), slots, context, memory, threads)
 
 
 def said(made: Any, ids: list[int]) -> torch.Tensor:

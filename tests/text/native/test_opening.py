@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig
 
 from models_backend.text.native import opening, packed_file
 from models_backend.text.native.runner import NativeRunner
@@ -20,9 +19,8 @@ def encode(text: str) -> list[int]:
 
 
 def opened(folder: Path, notes: list[str] | None = None, threads: int | None = 1) -> NativeRunner | None:
-    config = AutoConfig.from_pretrained(folder)
     said: list[str] = [] if notes is None else notes
-    return opening.open_runner(folder, config, encode, 4, models.CONTEXT, 1 << 30, threads, said.append)
+    return opening.open_runner(folder, encode, 4, models.CONTEXT, 1 << 30, threads, said.append)
 
 
 @pytest.fixture
@@ -56,8 +54,10 @@ def test_a_damaged_file_is_packed_anew(folder: Path) -> None:
 
 
 def test_a_file_with_the_facts_of_another_config_is_packed_anew(folder: Path) -> None:
+    opened(folder)
+    shape = packed_file.read(folder).facts["shape"]
     file = packed_file.lay_out({"norm": packed_file.np.ones(16, packed_file.np.float32)})
-    packed_file.write(folder, file, {"kl": "0.001", "scaling": "1.0"})
+    packed_file.write(folder, file, {"kl": "0.001", "shape": shape})
     runner = opened(folder)
     assert runner is not None
     models.near(runner.logits([row(0, IDS)]), models.said(models.model("llama"), IDS))
