@@ -16,7 +16,7 @@ ROPES = ("default", "linear", "llama3", "yarn")
 class Shape(Struct, frozen=True, forbid_unknown_fields=True):
     """`inner` is the width of the MLP, `size` that of a head, `window` how far a row looks back (0: all positions).
 
-    `positions` is what the model was made for, `scaling` what the rope multiplies by; `tied`: the head is the embedding.
+    `positions` is what it was made for, `scaling` what the rope multiplies by. `tied`: head and embedding are one.
     """
 
     layers: int
