@@ -14,7 +14,7 @@ from .contract import Seen
 
 FLOOR = -9999.0  # log-probability of what cannot be: a logit of minus infinity must not become a number that is none
 BLOCK_VALUES = 1 << 22  # logits looked at together: some tens of MiB with all that is made of them
-_PANE = 64  # neighbouring logits of which only the largest is ranked at first
+_PANE = 32  # neighbouring logits of which only the largest is ranked at first
 
 
 @dataclass(frozen=True, slots=True)

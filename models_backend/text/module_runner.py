@@ -23,6 +23,7 @@ from .contract import EngineError, Feed, Outcome, OutOfMemory
 from .draw import forward, memory, outcomes
 from .kv_cache import ATTENTION, SlotCache
 from .lora import Riders
+from .threads import configured
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class SlotRunner:
         return out[picked[0], picked[1]]
 
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
+        torch.set_num_threads(configured())  # a runner beside this one may have set another number
         outcomes = forward(self, feeds)
         for feed, outcome in zip(feeds, outcomes, strict=True):
             if outcome.error:
@@ -164,6 +166,7 @@ class SoloRunner:
 
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
         """Never raises: the rows before one that fails have moved on in their caches and must not be fed again."""
+        torch.set_num_threads(configured())
         made = [Outcome()] * len(feeds)
         for leader, feed in enumerate(feeds):
             if feed.shadows is None:

@@ -23,6 +23,7 @@ from models_backend.protocol.params import Used
 
 from .contract import Draw, EngineError, Outcome
 from .filters import keep_only, kept_among
+from .insight import top
 from .noise import gumbel, key
 
 WINDOW = 256  # candidates looked at before all are; above the largest top_k
@@ -56,7 +57,7 @@ def choose(logits: Tensor, draws: Sequence[Draw]) -> list[Outcome]:
     for rows, pick in ((plain, _pick_plain), (filtered, _pick_filtered)):
         if rows:
             settings = _Settings([draws[row] for row in rows], logits.device)
-            picked = pick(logits[rows].to(settings.dtype) / settings.temperature, settings)
+            picked = pick(logits if len(rows) == len(logits) else logits[rows], settings)
             best[rows] = torch.where(best[rows] >= 0, picked, best[rows])
     return [
         Outcome(error=errors.get(row) or _ERRORS[token]) if token < 0 or row in errors else Outcome(token=token)
@@ -88,32 +89,34 @@ def _filtered(used: Used) -> bool:
     return used.top_k > 0 or used.top_p < 1 or used.typical_p < 1
 
 
-def _pick_plain(scores: Tensor, settings: _Settings) -> Tensor:
+def _pick_plain(logits: Tensor, settings: _Settings) -> Tensor:
     """Rows whose candidates need no order: all tokens, or those above min_p of the best.
 
     Row by row: a vocabulary is long enough to be one operation, and what several need no longer fits a core's cache.
     """
-    ids = torch.arange(scores.shape[-1], device=scores.device)[None]
+    ids = torch.arange(logits.shape[-1], device=logits.device)[None]
     picked = []
-    for row in range(scores.shape[0]):
-        noisy = gumbel(settings.keys[row : row + 1], ids, settings.dtype)[0].add_(scores[row])
+    for row in range(logits.shape[0]):
+        scores = logits[row].to(settings.dtype) / settings.temperature[row]
+        noisy = gumbel(settings.keys[row : row + 1], ids, settings.dtype)[0].add_(scores)
         if settings.used[row].min_p:
-            noisy.masked_fill_(scores[row] < scores[row].max() + settings.log_min_p[row], -torch.inf)
+            noisy.masked_fill_(scores < scores.max() + settings.log_min_p[row], -torch.inf)
         picked.append(noisy.argmax())
     return torch.stack(picked)
 
 
-def _pick_filtered(scores: Tensor, settings: _Settings) -> Tensor:
+def _pick_filtered(logits: Tensor, settings: _Settings) -> Tensor:
     """Rows with filters: look at a window of the best, and at all of them only where that is too small.
 
     A device that sorts fast sorts all at once, for a look at which window is too small would wait for it.
     """
-    vocabulary = scores.shape[-1]
-    window = min(WINDOW, vocabulary) if scores.device.type == "cpu" else vocabulary
-    best, ids = scores.topk(window)
+    vocabulary = logits.shape[-1]
+    window = min(WINDOW, vocabulary) if logits.device.type == "cpu" else vocabulary
+    highest, ids = top(logits, window)
+    best = highest.to(settings.dtype) / settings.temperature
     keep, short = kept_among(
         best,
-        scores.logsumexp(-1, keepdim=True),
+        _total(logits, highest[:, :1], settings),
         settings.top_k,
         settings.top_p,
         settings.log_min_p,
@@ -125,8 +128,15 @@ def _pick_filtered(scores: Tensor, settings: _Settings) -> Tensor:
         all_ids = torch.arange(vocabulary)[None]
         for row in short.nonzero()[:, 0].tolist():
             noise = gumbel(settings.keys[row : row + 1], all_ids, settings.dtype)[0]
-            picked[row] = noise.add_(keep_only(scores[row], settings.used[row])).argmax()
+            scores = logits[row].to(settings.dtype) / settings.temperature[row]
+            picked[row] = noise.add_(keep_only(scores, settings.used[row])).argmax()
     return picked
+
+
+def _total(logits: Tensor, highest: Tensor, settings: _Settings) -> Tensor:
+    """[rows, 1]: the logarithm of the sum that makes probabilities of scores. The terms in float32, their sum finer."""
+    terms = (logits - highest).div_(settings.temperature.float()).clamp_(min=-60).exp_()  # numbers near 0 are slow
+    return terms.sum(-1, keepdim=True, dtype=settings.dtype).log_() + highest / settings.temperature
 
 
 def _obey(logits: Tensor, draws: Sequence[Draw]) -> dict[int, Error]:

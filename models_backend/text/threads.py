@@ -20,3 +20,8 @@ def configure(settings: Settings) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return int(os.environ["OMP_NUM_THREADS"])
+
+
+def configured() -> int:
+    """The number of threads that torch began with."""
+    return int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1

@@ -1,8 +1,9 @@
 """The default model and the adapters that come with it, against transformers and PEFT themselves."""
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import peft
 import pytest
@@ -15,7 +16,7 @@ from models_backend.protocol.events import LaneDone
 from models_backend.protocol.params import Params
 from models_backend.protocol.runs import Chat, Completion, Message
 from models_backend.registry import Entry
-from models_backend.text.contract import Request
+from models_backend.text.contract import Feed, Request, Score
 from models_backend.text.engine import Engine
 from models_backend.text.open import open_engines
 
@@ -39,11 +40,29 @@ def entries() -> list[Entry]:
     return found
 
 
+@pytest.fixture(scope="module", params=["float32", "auto"])
+def engine(request: pytest.FixtureRequest, entries: list[Entry]) -> Iterator[Engine]:
+    """Over transformers' modules, the oracle's equal, and as it runs by default, over packed weights."""
+    yield opened(request.param)
+
+
 @pytest.fixture(scope="module")
-def engine(entries: list[Entry]) -> Iterator[Engine]:
-    ready = open_engines(Settings(engine="torch", device="cpu"), "w")[DEFAULT_MODEL]
+def plain() -> Engine:
+    return opened("float32")
+
+
+@pytest.fixture(scope="module")
+def packed() -> Engine:
+    ready = opened("auto")
+    assert ready.models()[0].precision == "4-bit"
+    return ready
+
+
+@cache
+def opened(precision: Literal["auto", "float32"]) -> Engine:
+    ready = open_engines(Settings(engine="torch", device="cpu", precision=precision), "w")[DEFAULT_MODEL]
     ready.load()
-    yield ready
+    return ready
 
 
 @pytest.fixture(scope="module")
@@ -76,19 +95,71 @@ def ask(number: int, model: str, lane: int = 0, **params: Any) -> Request:
 
 
 def test_greedy_equals_generate_for_base_and_adapters_alone(
-    engine: Engine, expected: dict[tuple[str, int], list[int]], entries: list[Entry]
+    plain: Engine, expected: dict[tuple[str, int], list[int]], entries: list[Entry]
 ) -> None:
     for (model, number), ids in expected.items():
-        [heard] = answer(engine, ask(number, model, temperature=0.0))
+        [heard] = answer(plain, ask(number, model, temperature=0.0))
         assert heard.ids == ids, (model, number)
 
 
 def test_greedy_equals_generate_for_base_and_adapters_in_one_batch(
-    engine: Engine, expected: dict[tuple[str, int], list[int]], entries: list[Entry]
+    plain: Engine, expected: dict[tuple[str, int], list[int]], entries: list[Entry]
 ) -> None:
     requests = [ask(number, model, lane, temperature=0.0) for lane, (model, number) in enumerate(expected)]
-    heard = answer(engine, *requests)
+    heard = answer(plain, *requests)
     assert [one.ids for one in heard] == list(expected.values())
+
+
+def test_what_runs_by_default_stays_close_to_float32(
+    packed: Engine, expected: dict[tuple[str, int], list[int]], entries: list[Entry]
+) -> None:
+    """Base and adapters, over the prompts and float32's own answers to them: KL of each next token."""
+    tokenizer = AutoTokenizer.from_pretrained(entries[0].folder)
+    for entry in entries:
+        divergences = []
+        model: Any = AutoModelForCausalLM.from_pretrained(entries[0].folder, dtype=torch.float32)
+        if entry.adapter is not None:
+            model = peft.PeftModel.from_pretrained(model, str(entry.adapter))
+        for number, prompt in enumerate(PROMPTS):
+            ids = [*ids_of(tokenizer, prompt), *expected[entry.id, number]]
+            with torch.inference_mode():
+                wanted = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+            found = logits(packed, entry, ids).log_softmax(-1)
+            divergences.append((wanted.exp() * (wanted - found)).sum(-1))
+        assert float(torch.cat(divergences).mean()) < 0.01, entry.id
+
+
+def test_by_default_a_lane_has_the_same_bits_alone_beside_others_and_in_a_prompt(packed: Engine) -> None:
+    base, *tuned = [entry for entry in registry.models(Settings().home) if DEFAULT_MODEL in (entry.id, entry.base)]
+    ids = list(range(400, 440))
+    alone = logits(packed, base, ids)
+    beside = runner_of(packed).probe([asked(0, None, ids), asked(1, named(packed, tuned[0]), ids), asked(2, None, ids)])
+    assert torch.equal(beside[:40], alone) and torch.equal(beside[80:], alone)
+    assert torch.equal(logits(packed, base, ids[:20]), alone[:20])
+
+
+def logits(engine: Engine, entry: Entry, ids: list[int]) -> torch.Tensor:
+    """[ids, vocabulary]"""
+    return runner_of(engine).probe([asked(0, named(engine, entry), ids)])
+
+
+def runner_of(engine: Engine) -> Any:
+    assert engine._backend is not None
+    return engine._backend.runner
+
+
+def named(engine: Engine, entry: Entry) -> str | None:
+    """What the runner calls an adapter."""
+    if entry.base is None:
+        return None
+    assert engine._backend is not None and engine._backend.adapters is not None
+    [name] = engine._backend.adapters.carry([entry.id]) or [None]
+    assert name is not None
+    return name
+
+
+def asked(slot: int, adapter: str | None, ids: list[int]) -> Feed:
+    return Feed(slot, adapter, 0, ids, None, score=Score([0] * len(ids), 0))
 
 
 def test_base_and_adapters_answer_differently(expected: dict[tuple[str, int], list[int]], entries: list[Entry]) -> None:

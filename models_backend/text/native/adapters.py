@@ -14,7 +14,7 @@ from . import fields as f
 from .dot import BLOCK, LANES
 from .layout import PARTS
 from .pack import Packed, Unpackable, pack, unpack
-from .step import Model
+from .records import Model
 
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 _AROUND = {"lm_head": f.HEAD, "model.embed_tokens": f.EMBEDDING}

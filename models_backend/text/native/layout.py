@@ -8,8 +8,8 @@ from . import fields as f
 from .dot import BLOCK, LANES
 from .pack import Packed, join, pack
 from .packed_file import PackedFile, Unreadable
+from .records import Model
 from .shape import Shape
-from .step import Model
 
 # Site by site, the modules whose outputs are computed together.
 PARTS = {

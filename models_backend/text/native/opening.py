@@ -14,9 +14,9 @@ from models_backend.text.contract import Feed, Note, Score
 from . import layout, packed_file
 from .pack import Unpackable
 from .packed_file import PackedFile, Unreadable
+from .records import Model
 from .runner import NativeRunner
 from .shape import Shape, why_not
-from .step import Model
 from .tuning import pick_threads
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from models_backend.text.strength import DORA
 from . import fields as f
 from .adapters import PackedAdapter, pack_adapter
 from .dot import BLOCK, LANES
-from .step import LINE, REGIONS, Model, Room, Rows
+from .records import LINE, REGIONS, Model, Room, Rows
 from .team import Team
 
 CHUNK = 64  # ids of prompts in one pass beside running rows: some 50 ms
@@ -89,6 +89,7 @@ class NativeRunner:
         return torch.from_numpy(logits)
 
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
+        torch.set_num_threads(1)  # what is left to torch is short: threads would wait for each other
         return draw.forward(self, feeds)
 
     def copy(self, source: int, target: int, length: int) -> None:

@@ -5,7 +5,8 @@ from queue import SimpleQueue
 
 import numpy as np
 
-from .step import LINE, Model, Room, Rows, forward
+from .records import LINE, Model, Room, Rows
+from .step import forward
 
 _Job = tuple[Model, Rows, Room, np.ndarray, "_Counters"]
 
