@@ -93,7 +93,8 @@ RATIOS = (
 )  # fmt: skip
 # What is measured otherwise than by two cases side by side.
 OTHERS = {
-    "compare2_memory": ("memory of the pair in one process against two processes", 0.55, "low"),
+    "compare2_memory": ("memory of the pair in one process against two processes, each by itself", 0.55, "low"),
+    "compare2_memory_shared": ("the same, with the libraries that the two share counted once", None, "low"),
     "kl_default": ("mean KL of what runs by default from the float32 model, nats", 0.01, "low"),
     "top1_default": ("share of positions with the same likeliest token as the float32 model", None, "high"),
     "bandwidth_share": ("one lane, share of the speed at which memory can be read", None, "high"),

@@ -118,9 +118,11 @@ def _others(
         "bandwidth_share": ratios.bandwidth_share(figures, own.get("weight_bytes")),
     }
     one, two = settled["engine"], settled["two"]
+    first, second = settled["one of two"], settled["other of two"]
     if one is not None:
         found["memory"] = one / MB
-        found["compare2_memory"] = one / two if two else None
+        found["compare2_memory"] = one / (first + second) if first and second else None
+        found["compare2_memory_shared"] = one / two if two else None
     if "engine, Stop" in figures:
         found["cancel_ms"] = middle(rounds.pick(figures, "engine, Stop"))["ms"]
     if precision is not None:
@@ -133,7 +135,7 @@ def _others(
 def _why(key: str, why_not: str) -> str:
     if key in ("kl_default", "top1_default"):
         return f"not measured: {why_not}"
-    if key in ("memory", "compare2_memory"):
+    if "memory" in key:
         return "not measured: this system does not tell, or there were no two processes"
     return "not measured: the size of the weights or a case is missing"
 

@@ -233,6 +233,33 @@ def make_mix(heads: int, chunks: int) -> Callable[..., None]:
     return mix  # type: ignore[no-any-return]
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def add_low_rank(typing: Any, out: Any, u: Any, up: Any, rank: Any, groups: Any) -> Any:
+    """out[0 : 16 * groups] += u [rank] times up, float16 [groups, rank, 16]. Addresses, and at least one of each."""
+
+    def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        out, u, up, rank, groups = arguments
+
+        def group(g: Any, nothing: list[Any]) -> list[Any]:
+            here = b.add(up, b.mul(b.mul(g, rank), _I64(2 * LANES)))
+
+            def turn(i: Any, totals: list[Any]) -> list[Any]:
+                values = b.fpext(_load(b, _HALVES, b.add(here, b.mul(i, _I64(2 * LANES))), 2), _FLOATS)
+                by = _spread(b, _load(b, _F32, b.add(u, b.mul(i, _I64(4))), 4), _FLOATS)
+                return [_call(b, "llvm.fma.v16f32", _FLOATS, values, by, totals[0])]
+
+            [total] = _loop(b, rank, 1, turn)
+            spot = b.add(out, b.mul(g, _I64(4 * LANES)))
+            sum_ = b.fadd(_load(b, _FLOATS, spot, 4), total)
+            b.store(sum_, b.inttoptr(spot, _FLOATS.as_pointer()), align=4)
+            return nothing
+
+        _loop(b, groups, 0, group)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
 def _loop(b: Any, count: Any, sums: int, turn: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
     """Run `turn` for 0 .. count - 1 (at least once) on `sums` vectors that begin at zero; returns the last ones."""
     before, body, done = b.block, b.function.append_basic_block("turn"), b.function.append_basic_block("done")
@@ -240,13 +267,13 @@ def _loop(b: Any, count: Any, sums: int, turn: Callable[[Any, list[Any]], list[A
     b.position_at_end(body)
     i, totals = b.phi(_I64), [b.phi(_FLOATS) for _ in range(sums)]
     fresh = turn(i, totals)
-    following = b.add(i, _I64(1))
+    following, tail = b.add(i, _I64(1)), b.block  # a turn may have loops of its own
     for phi, first, later in (
         (i, _I64(0), following),
         *((t, _every(_FLOATS, 0.0), f) for t, f in zip(totals, fresh, strict=True)),
     ):
         phi.add_incoming(first, before)
-        phi.add_incoming(later, body)
+        phi.add_incoming(later, tail)
     b.cbranch(b.icmp_signed("<", following, count), body, done)
     b.position_at_end(done)
     return fresh

@@ -3,12 +3,12 @@
 import numpy as np
 from numba import carray, njit
 
-from .dot import BLOCK, LANES, TILE, address, bits_of, float_bits, make_mix, make_scores, make_tile
+from .dot import BLOCK, LANES, TILE, add_low_rank, address, bits_of, float_bits, make_scores, make_tile
 from .fields import AT, BIAS, BITS, BLOCKS, COUNT, FIELDS, FROM, GAIN, GROUPS, OF, PART, RANK, TO, A, B, S, W
 from .records import FAST, Model, Room, Rows
 from .sharing import done, take, wait
 
-_down, _up = make_scores(1), make_mix(1, 1)  # of an adapter: 16 ranks, 16 outputs
+_down = make_scores(1)  # of an adapter: 16 ranks
 _four = {rows: make_tile(rows, 4) for rows in (1, 2, 3, 4)}
 _eight = {rows: make_tile(rows, 8) for rows in (1, 2, 3, 4)}
 _f1, _f2, _f3, _f4 = (_four[rows] for rows in (1, 2, 3, 4))
@@ -34,7 +34,7 @@ def multiply(
     groups, count = matrix[GROUPS], len(which)
     step = max(1, -(-groups // (4 * threads))) if threads > 1 else groups
     pieces = -(-groups // step)
-    held = np.empty((TILE + 1, LANES), np.float32)  # the last is for an adapter's part
+    held = np.empty((TILE, LANES), np.float32)
     while True:
         piece = take(room, region, pieces)
         if piece < 0:
@@ -46,8 +46,9 @@ def multiply(
                 for i in range(some):
                     row = first + i
                     source = which[row] if picked else row
-                    if rows.adapters[source] >= 0:
-                        add_delta(room, rows.adapters[source], layer, site, row, group, held, i)
+                    adapter = rows.adapters[source]
+                    if adapter >= 0 and room.adapters[adapter, layer, site, PART + GAIN]:
+                        regain(room, adapter, layer, site, group, held, i)
                     target = out[row, group * LANES : (group + 1) * LANES]
                     if matrix[BIAS] >= 0:
                         bias = model.floats[matrix[BIAS] + group * LANES : matrix[BIAS] + (group + 1) * LANES]
@@ -59,6 +60,10 @@ def multiply(
                     else:
                         for lane in range(LANES):
                             target[lane] = held[i, lane]
+        for row in range(count):
+            adapter = rows.adapters[which[row] if picked else row]
+            if adapter >= 0:
+                add_delta(room, adapter, layer, site, row, piece * step, min(groups, (piece + 1) * step), out)
         done(room, region)
     wait(room, region, pieces)
 
@@ -123,26 +128,37 @@ def shrink(rows: Rows, room: Room, row: int, source: int, layer: int, site: int,
         room.ranks[row, i] *= rows.strengths[source]
 
 
-@njit(nogil=True, fastmath=FAST, error_model="numpy")
-def add_delta(room: Room, adapter: int, layer: int, site: int, row: int, group: int, held: np.ndarray, at: int) -> None:
-    """held[at] += B (A x) for a group's outputs; with DoRA the base's own part is first brought to its gain."""
+@njit(nogil=True, error_model="numpy")
+def add_delta(
+    room: Room, adapter: int, layer: int, site: int, row: int, start: int, stop: int, out: np.ndarray
+) -> None:
+    """out[row] += B (A x) for the groups `start` to `stop`."""
+    table = room.adapters
+    for part in range(table[adapter, layer, site, COUNT]):
+        base = PART + FIELDS * part
+        first = max(start, table[adapter, layer, site, base + FROM])
+        last = min(stop, table[adapter, layer, site, base + TO])
+        if first < last:
+            rank = table[adapter, layer, site, base + OF]
+            up = table[adapter, layer, site, base + B]
+            up += (first - table[adapter, layer, site, base + FROM]) * rank * LANES * 2
+            u = address_of(room.ranks, row) + table[adapter, layer, site, base + AT] * 4
+            add_low_rank(address_of(out, row) + first * LANES * 4, u, up, rank, last - first)
+
+
+@njit(nogil=True, error_model="numpy")
+def regain(room: Room, adapter: int, layer: int, site: int, group: int, held: np.ndarray, at: int) -> None:
+    """DoRA brings the base's own part, held[at], to its gain before anything is added to it."""
     table = room.adapters
     for part in range(table[adapter, layer, site, COUNT]):
         base = PART + FIELDS * part
         first = table[adapter, layer, site, base + FROM]
         if first <= group < table[adapter, layer, site, base + TO]:
-            here, rank = group - first, table[adapter, layer, site, base + OF]
-            if table[adapter, layer, site, base + GAIN]:
-                gain = carray(
-                    address(table[adapter, layer, site, base + GAIN] + here * LANES * 4), (LANES,), np.float32
-                )
-                for lane in range(LANES):
-                    held[at, lane] *= gain[lane]
-            u = address_of(room.ranks, row) + table[adapter, layer, site, base + AT] * 4
-            up = table[adapter, layer, site, base + B] + here * rank * LANES * 2
-            _up(u, 0, up, LANES * 2, rank, address_of(held, TILE), 0)
+            gain = carray(
+                address(table[adapter, layer, site, base + GAIN] + (group - first) * LANES * 4), (LANES,), np.float32
+            )
             for lane in range(LANES):
-                held[at, lane] += held[TILE, lane]
+                held[at, lane] *= gain[lane]
 
 
 @njit(nogil=True, inline="always")

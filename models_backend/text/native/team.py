@@ -5,18 +5,20 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from .balance import Balance
 from .records import LINE, Model, Room, Rows
 from .step import forward
 
-_Job = tuple[Model, Rows, Room, np.ndarray, "_Counters"]
+_Job = tuple[Model, Rows, Room, np.ndarray, int, "_Counters"]
 
 
 class Team:
-    """`size` threads, one of which is the caller's. Not for several callers at once."""
+    """At most `size` threads, one of which is the caller's. Not for several callers at once."""
 
     def __init__(self, size: int, regions: int) -> None:
         self.size = size
         self._regions = regions
+        self._balance = Balance(size)
         self._counters: list[_Counters] = []
         self._calls: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in range(size - 1)]
         for number, call in enumerate(self._calls):
@@ -26,12 +28,12 @@ class Team:
 
     def run(self, model: Model, rows: Rows, room: Room, logits: np.ndarray) -> None:
         """Fill `logits`. Returns when all is computed; a thread that slept through it looks in later, in vain."""
-        counters = self._fresh()
+        counters, threads = self._fresh(), self._balance.threads()
         room = room._replace(counters=counters.values)
-        counters.inside = self.size - 1
-        for call in self._calls:
-            call.put((model, rows, room, logits, counters))
-        forward(model, rows, room, logits, 0, self.size)
+        counters.inside = threads - 1
+        for call in self._calls[: threads - 1]:
+            call.put((model, rows, room, logits, threads, counters))
+        forward(model, rows, room, logits, 0, threads)
 
     def close(self) -> None:
         """Let the other threads end."""
@@ -41,10 +43,9 @@ class Team:
         self.size = 1
 
     def _help(self, number: int, call: "SimpleQueue[_Job | None]") -> None:
-        size = self.size
         while (job := call.get()) is not None:
-            *pass_, counters = job
-            forward(*pass_, number, size)
+            model, rows, room, logits, threads, counters = job
+            forward(model, rows, room, logits, number, threads)
             counters.leave()
 
     def _fresh(self) -> "_Counters":
