@@ -4,6 +4,7 @@ import math
 import mmap
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,28 +65,14 @@ class NativeRunner:
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """[sum of feed.wanted, vocabulary]: what follows each feed's last `wanted` ids, in the order of the feeds."""
-        tokens = np.concatenate([np.asarray(feed.tokens, np.int64) for feed in feeds])
-        if tokens.min() < 0 or tokens.max() >= self.vocabulary:
+        rows = self._decoding(feeds) if all(len(feed.tokens) == 1 for feed in feeds) else self._reading(feeds)
+        if rows.tokens.min() < 0 or rows.tokens.max() >= self.vocabulary:
             raise IndexError(f"the vocabulary has {self.vocabulary} tokens")
-        counts = [len(feed.tokens) for feed in feeds]
-        starts = np.repeat([feed.start for feed in feeds], counts)
-        ends = np.cumsum(counts)
-        firsts = np.repeat(ends - counts, counts)
-        places = starts + np.arange(len(tokens)) - firsts
-        if places.max() >= self.context:
+        if rows.places.max() >= self.context:
             raise IndexError(f"a row has at most {self.context} positions")
-        riding = [self._find(feed) for feed in feeds]
-        rows = Rows(
-            tokens=tokens,
-            slots=np.repeat(np.asarray([feed.slot for feed in feeds], np.int64), counts),
-            places=places.astype(np.int64),
-            wanted=np.concatenate([np.arange(end - feed.wanted, end) for end, feed in zip(ends, feeds, strict=True)]),
-            adapters=np.repeat(np.asarray(riding, np.int64), counts),
-            strengths=np.repeat(np.asarray([feed.strength for feed in feeds], np.float32), counts),
-        )
         logits = np.empty((len(rows.wanted), self.vocabulary), np.float32)
-        for first in range(0, len(tokens), ROWS):
-            self._run(rows, logits, first, min(len(tokens), first + ROWS))
+        for first in range(0, len(rows.tokens), ROWS):
+            self._run(rows, logits, first, min(len(rows.tokens), first + ROWS))
         return torch.from_numpy(logits)
 
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
@@ -127,6 +114,9 @@ class NativeRunner:
             more[: len(tables)] = tables
             self._room = self._room._replace(adapters=more)
         self._room.adapters[place] = adapter.table
+        rank = -(-int(adapter.table[..., f.RANK].max()) // LANES) * LANES
+        if rank > self._room.ranks.shape[1]:
+            self._room = self._room._replace(ranks=np.zeros((ROWS, rank), np.float32))
 
     def detach(self, name: str) -> None:
         """Forget an adapter, between two passes; no row carries it."""
@@ -134,6 +124,36 @@ class NativeRunner:
         self._places.pop(name, None)
 
     # -----------------------------------------------------------------------------------------------------------------
+
+    def _decoding(self, feeds: Sequence[Feed]) -> Rows:
+        """One id of each feed: what nearly all passes are, so it is made without a detour."""
+        return Rows(
+            tokens=np.array([feed.tokens[0] for feed in feeds], np.int64),
+            slots=np.array([feed.slot for feed in feeds], np.int64),
+            places=np.array([feed.start for feed in feeds], np.int64),
+            wanted=np.array([i for i, feed in enumerate(feeds) if feed.wanted], np.int64),
+            adapters=np.array([self._find(feed) for feed in feeds], np.int64),
+            strengths=np.array([feed.strength for feed in feeds], np.float32),
+        )
+
+    def _reading(self, feeds: Sequence[Feed]) -> Rows:
+        """Feeds of several ids, one behind the other."""
+        counts = [len(feed.tokens) for feed in feeds]
+        ends = np.cumsum(counts)
+        places = np.arange(ends[-1]) + np.repeat([feed.start for feed in feeds] - (ends - counts), counts)
+        wanted = [np.arange(end - feed.wanted, end) for end, feed in zip(ends, feeds, strict=True)]
+
+        def each(values: list[Any], kind: Any) -> np.ndarray:
+            return np.repeat(np.asarray(values, kind), counts)
+
+        return Rows(
+            tokens=np.concatenate([np.asarray(feed.tokens, np.int64) for feed in feeds]),
+            slots=each([feed.slot for feed in feeds], np.int64),
+            places=places.astype(np.int64),
+            wanted=np.concatenate(wanted).astype(np.int64),
+            adapters=each([self._find(feed) for feed in feeds], np.int64),
+            strengths=each([feed.strength for feed in feeds], np.float32),
+        )
 
     def _find(self, feed: Feed) -> int:
         """The adapter's row in the table; -1 for the base, and at strength 0, which is the base bit by bit."""
@@ -147,6 +167,9 @@ class NativeRunner:
 
     def _run(self, rows: Rows, logits: np.ndarray, first: int, last: int) -> None:
         """Rows `first` to `last` in one compiled pass."""
+        if last - first == len(rows.tokens):
+            self._team.run(self.model, rows, self._room, logits)
+            return
         begin, end = np.searchsorted(rows.wanted, [first, last])
         part = Rows(
             rows.tokens[first:last],
@@ -156,9 +179,6 @@ class NativeRunner:
             rows.adapters[first:last],
             rows.strengths[first:last],
         )
-        needed = max((int(a.table[..., f.RANK].max()) for a in self._adapters.values()), default=0)
-        if needed > self._room.ranks.shape[1]:
-            self._room = self._room._replace(ranks=np.zeros((ROWS, -(-needed // LANES) * LANES), np.float32))
         self._team.run(self.model, part, self._room, logits[begin:end])
 
     def _fit(self, slots: int, context: int, memory: int) -> tuple[int, int, int]:
