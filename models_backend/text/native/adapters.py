@@ -115,7 +115,7 @@ def _fill(row: np.ndarray, memory: list[np.ndarray], parts: list[tuple[int, Chan
 
     embedding = parts[0][1].embedding
     downs = [change.down.numpy() for _, change in parts]
-    # An embedding looks up the row of its id; a product takes 16 ranks side by side.
+    # An embedding looks up the row of its id; a product takes 16 ranks side by side, or 8.
     row[f.A] = keep(_halves(downs[0] if embedding else _by_lanes(np.concatenate(downs, 1))))
     row[f.RANK], row[f.COUNT] = sum(down.shape[1] for down in downs), len(parts)
     at = 0
@@ -132,11 +132,15 @@ def _fill(row: np.ndarray, memory: list[np.ndarray], parts: list[tuple[int, Chan
 
 
 def _by_lanes(down: np.ndarray) -> np.ndarray:
-    """[in, rank] as [rank / 16, in, 16], with zeros where the rank ends."""
-    inputs, rank = down.shape
-    whole = np.zeros((inputs, -(-rank // LANES) * LANES), np.float32)
-    whole[:, :rank] = down
-    return whole.reshape(inputs, -1, LANES).transpose(1, 0, 2)
+    """[in, rank] as blocks of [in, 16] one behind the other, the last of [in, 8] where no more ranks are left."""
+    blocks = []
+    for first in range(0, down.shape[1], LANES):
+        ranks = down[:, first : first + LANES]
+        lanes = LANES if ranks.shape[1] > LANES // 2 else LANES // 2
+        block = np.zeros((len(down), lanes), np.float32)
+        block[:, : ranks.shape[1]] = ranks
+        blocks.append(block.ravel())
+    return np.concatenate(blocks)
 
 
 def _halves(values: np.ndarray) -> np.ndarray:

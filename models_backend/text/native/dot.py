@@ -195,6 +195,37 @@ def make_scores(heads: int) -> Callable[..., None]:
     return scores  # type: ignore[no-any-return]
 
 
+def make_low(lanes: int) -> Callable[..., None]:
+    """An intrinsic: out[0:lanes] = x times down, float16 [inputs, lanes]; inputs are a multiple of 4.
+
+    Its arguments are addresses and a count: x (float32), down, inputs, out (float32).
+    """
+    halves, floats = ir.VectorType(_F16, lanes), ir.VectorType(_F32, lanes)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def low(typing: Any, x: Any, down: Any, inputs: Any, out: Any) -> Any:
+        def generate(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+            x, down, inputs, out = arguments
+
+            def turn(i: Any, totals: list[Any]) -> list[Any]:
+                fresh = []  # four sums, since one alone would wait for its own last addition
+                for j, total in enumerate(totals):
+                    k = b.add(b.mul(i, _I64(4)), _I64(j))
+                    values = b.fpext(_load(b, halves, b.add(down, b.mul(k, _I64(2 * lanes))), 2), floats)
+                    by = _spread(b, _load(b, _F32, b.add(x, b.mul(k, _I64(4))), 4), floats)
+                    fresh.append(_call(b, f"llvm.fma.v{lanes}f32", floats, values, by, total))
+                return fresh
+
+            one, two, three, four = _loop(b, b.lshr(inputs, _I64(2)), 4, turn, floats)
+            total = b.fadd(b.fadd(one, two), b.fadd(three, four))
+            b.store(total, b.inttoptr(out, floats.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 4), generate
+
+    return low  # type: ignore[no-any-return]
+
+
 def make_mix(heads: int, chunks: int) -> Callable[..., None]:
     """An intrinsic: 16 * `chunks` elements of the values of `count` positions, mixed with `heads` rows of weights.
 
@@ -260,17 +291,19 @@ def add_low_rank(typing: Any, out: Any, u: Any, up: Any, rank: Any, groups: Any)
     return types.void(*[types.int64] * 5), generate
 
 
-def _loop(b: Any, count: Any, sums: int, turn: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+def _loop(
+    b: Any, count: Any, sums: int, turn: Callable[[Any, list[Any]], list[Any]], kind: ir.VectorType = _FLOATS
+) -> list[Any]:
     """Run `turn` for 0 .. count - 1 (at least once) on `sums` vectors that begin at zero; returns the last ones."""
     before, body, done = b.block, b.function.append_basic_block("turn"), b.function.append_basic_block("done")
     b.branch(body)
     b.position_at_end(body)
-    i, totals = b.phi(_I64), [b.phi(_FLOATS) for _ in range(sums)]
+    i, totals = b.phi(_I64), [b.phi(kind) for _ in range(sums)]
     fresh = turn(i, totals)
     following, tail = b.add(i, _I64(1)), b.block  # a turn may have loops of its own
     for phi, first, later in (
         (i, _I64(0), following),
-        *((t, _every(_FLOATS, 0.0), f) for t, f in zip(totals, fresh, strict=True)),
+        *((t, _every(kind, 0.0), f) for t, f in zip(totals, fresh, strict=True)),
     ):
         phi.add_incoming(first, before)
         phi.add_incoming(later, tail)

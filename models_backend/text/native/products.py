@@ -3,12 +3,12 @@
 import numpy as np
 from numba import carray, njit
 
-from .dot import BLOCK, LANES, TILE, add_low_rank, address, bits_of, float_bits, make_scores, make_tile
+from .dot import BLOCK, LANES, TILE, add_low_rank, address, bits_of, float_bits, make_low, make_tile
 from .fields import AT, BIAS, BITS, BLOCKS, COUNT, FIELDS, FROM, GAIN, GROUPS, OF, PART, RANK, TO, A, B, S, W
 from .records import FAST, Model, Room, Rows
 from .sharing import done, take, wait
 
-_down = make_scores(1)  # of an adapter: 16 ranks
+_low, _half_low = make_low(LANES), make_low(LANES // 2)
 _four = {rows: make_tile(rows, 4) for rows in (1, 2, 3, 4)}
 _eight = {rows: make_tile(rows, 8) for rows in (1, 2, 3, 4)}
 _f1, _f2, _f3, _f4 = (_four[rows] for rows in (1, 2, 3, 4))
@@ -123,7 +123,10 @@ def shrink(rows: Rows, room: Room, row: int, source: int, layer: int, site: int,
     rank, down = room.adapters[adapter, layer, site, RANK], room.adapters[adapter, layer, site, A]
     x, out = address_of(room.normed, row), address_of(room.ranks, row)
     for first in range(0, rank, LANES):
-        _down(x, 0, down + first * width * 2, width, out + first * 4, 0)
+        if rank - first > LANES // 2:
+            _low(x, down + first * width * 2, width, out + first * 4)
+        else:
+            _half_low(x, down + first * width * 2, width, out + first * 4)
     for i in range(rank):
         room.ranks[row, i] *= rows.strengths[source]
 
