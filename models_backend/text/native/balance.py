@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 WINDOW = 16  # passes
 OFTEN = 0.5  # times a pass that a core was taken from us
-PAUSE = 2.0  # seconds until all threads are tried again
+PAUSE = 2.0  # seconds until all threads are tried again; at once after so long without a pass
 
 
 def taken_cores() -> int:
@@ -27,22 +27,26 @@ class Balance:
         self._now = most
         self._taken, self._clock = taken, clock
         self._passes, self._before = 0, taken()
-        self._again = 0.0
+        self._again, self._last = 0.0, clock()
 
     def threads(self) -> int:
         """For the pass that begins now."""
         if self.most > 1:
+            now = self._clock()
             self._passes += 1
-            if self._passes > WINDOW:
-                self._weigh()
+            if now - self._last > PAUSE:
+                self._now, self._passes, self._before = self.most, 1, self._taken()
+            elif self._passes > WINDOW:
+                self._weigh(now)
+            self._last = now
         return self._now
 
-    def _weigh(self) -> None:
+    def _weigh(self, now: float) -> None:
         taken = self._taken()
         often = taken - self._before > OFTEN * WINDOW
         self._passes, self._before = 1, taken
         if often and self._now > 1:
             self._now = max(1, self._now // 2)
-            self._again = self._clock() + PAUSE
-        elif self._now < self.most and self._clock() >= self._again:
+            self._again = now + PAUSE
+        elif self._now < self.most and now >= self._again:
             self._now = self.most

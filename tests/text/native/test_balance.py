@@ -44,6 +44,16 @@ def test_they_come_back_when_the_machine_is_ours_again() -> None:
     assert used[0] == 1 and used[-1] == 2
 
 
+def test_after_a_rest_all_threads_run_at_once() -> None:
+    machine = Machine()
+    balance = machine.balance(2)
+    machine.busy = 1.0
+    assert machine.passes(balance, 2 * WINDOW)[-1] == 1
+    machine.time += PAUSE + 0.1
+    machine.busy = 0.0
+    assert set(machine.passes(balance, 3 * WINDOW)) == {2}
+
+
 def test_a_neighbour_who_stays_costs_one_window_in_each_pause() -> None:
     machine = Machine()
     balance = machine.balance(2)
