@@ -30,7 +30,23 @@ log = logging.getLogger(__name__)
 CACHE_SLOTS = 4  # prompts that are kept beyond those that slots at rest hold
 
 
-class SlotRunner:
+class _Modules:
+    """What both have in common: a model of transformers, and adapters over its modules."""
+
+    model: Any
+    _riders: Riders
+
+    def prepare(self, weights: AdapterWeights) -> AdapterWeights:
+        return lora.prepare(self.model, weights)
+
+    def attach(self, weights: AdapterWeights) -> None:
+        lora.attach(self.model, self._riders, weights)
+
+    def detach(self, name: str) -> None:
+        lora.detach(self.model, self._riders, name)
+
+
+class SlotRunner(_Modules):
     """All rows in one pass, each in its slot of a shared cache. Prompts may come in chunks of `chunk` ids.
 
     A row's logits do not depend on what its neighbours say, but their last bits may depend on how many there are:
@@ -119,15 +135,6 @@ class SlotRunner:
         finally:
             self.cache = cache
 
-    def prepare(self, weights: AdapterWeights) -> AdapterWeights:
-        return lora.prepare(self.model, weights)
-
-    def attach(self, weights: AdapterWeights) -> None:
-        lora.attach(self.model, self._riders, weights)
-
-    def detach(self, name: str) -> None:
-        lora.detach(self.model, self._riders, name)
-
     def fit(self, memory: int) -> None:
         """Keep slots x context within so many bytes: fewer kept prompts first, then slots, then a shorter context."""
         per_token = self.cache.bytes_per_token
@@ -139,7 +146,7 @@ class SlotRunner:
         self.cache.slots, self.cache.context = max(2, self.slots) + self.cache_slots, self.context
 
 
-class SoloRunner:
+class SoloRunner(_Modules):
     """Each row in a pass of its own, whole prompts at once, with the model's own kind of cache."""
 
     chunk: int | None = None
@@ -189,15 +196,6 @@ class SoloRunner:
             return self.logits(feeds)
         finally:
             self._caches = caches
-
-    def prepare(self, weights: AdapterWeights) -> AdapterWeights:
-        return lora.prepare(self.model, weights)
-
-    def attach(self, weights: AdapterWeights) -> None:
-        lora.attach(self.model, self._riders, weights)
-
-    def detach(self, name: str) -> None:
-        lora.detach(self.model, self._riders, name)
 
     def _together(self, feeds: Sequence[Feed]) -> list[Outcome]:
         """A row and its shadows; who fails is told apart, for an error names the model whose it is."""

@@ -1,7 +1,5 @@
 """The kept sets of top_k, top_p, min_p and typical_p, on both ways to find them, against transformers' warpers."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,21 +16,14 @@ from models_backend.protocol.params import Used
 from models_backend.text import filters
 from models_backend.text.defaults import NEUTRAL
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VOCABULARY = 2500  # more than what is sorted at once
 TOP_K = st.sampled_from([0, 1, 7, 200])
 TOP_P = st.sampled_from([0.0, 0.2, 0.9, 0.999, 1.0])
 MIN_P = st.sampled_from([0.0, 0.05, 0.5, 1.0])
 TYPICAL = st.sampled_from([0.05, 0.5, 0.95, 1.0])
 SPREAD = st.sampled_from([0.01, 1.0, 4.0])  # nearly flat: almost all are needed; peaked: a few hold everything
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def used(**values: object) -> Used:

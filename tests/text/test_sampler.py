@@ -1,7 +1,6 @@
 """The sampler: the kept set of transformers in its order, rules that nothing overrules, rows that never mix."""
 
 from array import array
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -25,16 +24,9 @@ from models_backend.text import sampler
 from models_backend.text.contract import Draw, EngineError, Rules
 from models_backend.text.defaults import NEUTRAL, own_seed
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VOCABULARY = 600  # more than the first window
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def used(**values: object) -> Used:

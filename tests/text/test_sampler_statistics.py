@@ -5,7 +5,6 @@ are given, so a test that passes always passes; each p-value is above 1e-4, whic
 """
 
 from array import array
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,20 +16,13 @@ from models_backend.text import sampler
 from models_backend.text.contract import Draw, Rules
 from models_backend.text.defaults import NEUTRAL
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VOCABULARY = 36
 DRAWS = 3000
 LEAST_P = 1e-4
 PROMPT = [7, 7, 15, 20]
 ANSWER = [34, 34, 34, 11, 8]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads would wait for each other longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Only:
