@@ -64,9 +64,11 @@ def _open_runner(
         def encode(text: str) -> list[int]:
             return dialect.encode(Completion(text))
 
-        runner = native.open_runner(folder, encode, settings.slots, settings.context, memory, settings.threads, note)
-        if runner is not None:
-            return runner
+        if native.fast():
+            given = (settings.slots, settings.context, memory, settings.threads, note)
+            runner = native.open_runner(folder, encode, *given)
+            if runner is not None:
+                return runner
     from .modules import open_runner  # two seconds of imports
 
     return open_runner(folder, device, pick_dtype(device), settings.slots, settings.context, memory, note)

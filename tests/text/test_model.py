@@ -16,6 +16,7 @@ from models_backend.protocol.events import LaneDone
 from models_backend.protocol.params import Params
 from models_backend.protocol.runs import Chat, Completion, Message
 from models_backend.registry import Entry
+from models_backend.text import native
 from models_backend.text.contract import Feed, Request, Score
 from models_backend.text.engine import Engine
 from models_backend.text.open import open_engines
@@ -54,7 +55,7 @@ def plain() -> Engine:
 @pytest.fixture(scope="module")
 def packed() -> Engine:
     ready = opened("auto")
-    assert ready.models()[0].precision == "4-bit"
+    assert ready.models()[0].precision == ("4-bit" if native.fast() else "float32")
     return ready
 
 
@@ -129,6 +130,7 @@ def test_what_runs_by_default_stays_close_to_float32(
         assert float(torch.cat(divergences).mean()) < 0.01, entry.id
 
 
+@pytest.mark.skipif(not native.fast(), reason="promised of packed weights alone")
 def test_by_default_a_lane_has_the_same_bits_alone_beside_others_and_in_a_prompt(packed: Engine) -> None:
     base, *tuned = [entry for entry in registry.models(Settings().home) if DEFAULT_MODEL in (entry.id, entry.base)]
     ids = list(range(400, 440))

@@ -16,4 +16,10 @@ if not numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR, set from outside, stays
     _root = _here / "__pycache__" if os.access(_here, os.W_OK) else Path.home() / ".cache" / "diptych"
     numba.config.CACHE_DIR = str(_root / f"kernels-{_sources}")
 
+from .dot import DOT  # noqa: E402
 from .opening import open_runner as open_runner  # noqa: E402
+
+
+def fast() -> bool:
+    """Whether this processor has instructions that add up products of bytes; without them torch is the faster one."""
+    return DOT != "plain"

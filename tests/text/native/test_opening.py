@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from models_backend.config import Settings
+from models_backend.text import loader, native
 from models_backend.text.native import opening, packed_file
 from models_backend.text.native.runner import NativeRunner
 
@@ -99,3 +101,16 @@ def test_threads_that_are_not_given_are_measured(folder: Path) -> None:
     runner = opened(folder, threads=None)
     assert runner is not None and runner.threads >= 1
     assert (folder / "native.threads.json").is_file()
+
+
+@pytest.mark.parametrize(("how", "precision"), [("vnni512", "8-bit"), ("avx2", "8-bit"), ("plain", "float32")])
+def test_a_processor_that_cannot_add_up_bytes_has_float32(
+    how: str, precision: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(folder)
+    monkeypatch.setattr(native, "DOT", how)
+    dialect = models.tiny.Numbers()
+    dialect.encode = lambda prompt: encode(prompt.text)  # type: ignore[method-assign]
+    settings = Settings(device="cpu", slots=4, context=models.CONTEXT, threads=1)
+    runner = loader._open_runner(folder, dialect, torch.device("cpu"), settings, lambda note: None)  # type: ignore[arg-type]
+    assert runner.precision == precision
