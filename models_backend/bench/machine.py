@@ -3,15 +3,20 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
+
+from models_backend.text import processor
 
 PACKAGES = ("torch", "transformers", "peft", "llama-cpp-python")
 
 
 def facts() -> dict[str, Any]:
     """Processor, cores, memory, system, versions, and how busy it was in the last minutes."""
-    found: dict[str, Any] = {"cpu": cpu(), "cores": cores(), "system": f"{platform.system()} {platform.machine()}"}
+    found: dict[str, Any] = {
+        "cpu": processor.name(),
+        "cores": processor.cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
     memory = _memory()
     if memory is not None:
         found["memory_gb"] = memory
@@ -24,19 +29,6 @@ def facts() -> dict[str, Any]:
     if hasattr(os, "getloadavg"):
         found["load"] = round(os.getloadavg()[0], 2)
     return found
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _memory() -> int | None:

@@ -15,6 +15,7 @@ from models_backend.bench.process import Lost
 from models_backend.bench.sample import TooShort, middle
 from models_backend.bench.texts import Prompts
 from models_backend.config import Settings
+from models_backend.text import processor
 from models_backend.text.contract import EngineError
 
 # Many short rounds rather than a few long ones: the cases of a round then see the same neighbours.
@@ -36,7 +37,7 @@ def measure(
     began = time.monotonic()
     settings = settings.model_copy(update={"slots": max(WIDE, settings.slots), "home": settings.home.absolute()})
     folder = _folder(settings)
-    threads = settings.threads or machine.cores()
+    threads = settings.threads or processor.cores()
     facts = {"model": settings.model, **machine.facts()}
     with tempfile.TemporaryDirectory(prefix="diptych-bench-") as scratch:
         precision, why_not = _precision(settings, threads, say)

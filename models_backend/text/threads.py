@@ -4,6 +4,8 @@ import os
 
 from models_backend.config import Settings
 
+from . import processor
+
 
 def configure(settings: Settings) -> int:
     """Set the environment that torch's thread pools read once, at import; return the number of threads.
@@ -12,9 +14,7 @@ def configure(settings: Settings) -> int:
     threads beside one busy neighbour decode at a fifth of the speed, and here the web house is that neighbour. What is
     set from outside stays.
     """
-    # A container's share is in the affinity mask, which macOS does not have.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = settings.threads or cores
+    threads = settings.threads or processor.cores()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -24,4 +24,4 @@ def configure(settings: Settings) -> int:
 
 def configured() -> int:
     """The number of threads that torch began with."""
-    return int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1
+    return int(os.environ.get("OMP_NUM_THREADS", 0)) or processor.cores()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from transformers.utils.import_utils import is_serve_available
 
 from models_backend import registry
 from models_backend.config import DEFAULT_MODEL, Settings
@@ -27,9 +28,7 @@ pytestmark = pytest.mark.model
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Address of the server and the name that it knows its model by."""
-    serving = pytest.importorskip("transformers.utils.import_utils").is_serve_available()
-    if not serving:
-        pytest.skip("transformers serve needs fastapi, uvicorn and openai")
+    assert is_serve_available(), "transformers serve needs fastapi, uvicorn and openai"
     folder = registry.find(DEFAULT_MODEL, Settings().home).folder
     assert folder is not None
     name, port, here = str(Path(folder).resolve()), free_port(), tmp_path_factory.mktemp("serve")

@@ -9,10 +9,9 @@ from .records import FAST, Model, Room, Rows
 from .sharing import done, take, wait
 
 _low, _half_low = make_low(LANES), make_low(LANES // 2)
-_four = {rows: make_tile(rows, 4) for rows in (1, 2, 3, 4)}
-_eight = {rows: make_tile(rows, 8) for rows in (1, 2, 3, 4)}
-_f1, _f2, _f3, _f4 = (_four[rows] for rows in (1, 2, 3, 4))
-_e1, _e2, _e3, _e4 = (_eight[rows] for rows in (1, 2, 3, 4))
+# One for each number of rows and bits, by name: compiled code can call no table of them.
+_f1, _f2, _f3, _f4 = (make_tile(rows, 4) for rows in (1, 2, 3, 4))
+_e1, _e2, _e3, _e4 = (make_tile(rows, 8) for rows in (1, 2, 3, 4))
 
 
 @njit(nogil=True, error_model="numpy")
@@ -26,12 +25,14 @@ def multiply(
     add: bool,
     region: int,
     threads: int,
-    which: np.ndarray,
-    picked: bool,
+    wanted: bool,
 ) -> None:
-    """out (+)= product of the rows in room.small with a matrix, and what their adapters add to it."""
+    """out (+)= product of the rows in room.small with a matrix, and what their adapters add to it.
+
+    `wanted`: these are not all rows of the pass, but those that want logits.
+    """
     matrix = model.matrices[layer, site]
-    groups, count = matrix[GROUPS], len(which)
+    groups, count = matrix[GROUPS], len(rows.wanted) if wanted else len(rows.tokens)
     step = max(1, -(-groups // (4 * threads))) if threads > 1 else groups
     pieces = -(-groups // step)
     held = np.empty((TILE, LANES), np.float32)
@@ -45,8 +46,7 @@ def multiply(
                 tile(model, room, matrix, group, first, some, held)
                 for i in range(some):
                     row = first + i
-                    source = which[row] if picked else row
-                    adapter = rows.adapters[source]
+                    adapter = rows.adapters[rows.wanted[row] if wanted else row]
                     if adapter >= 0 and room.adapters[adapter, layer, site, PART + GAIN]:
                         regain(room, adapter, layer, site, group, held, i)
                     target = out[row, group * LANES : (group + 1) * LANES]
@@ -61,7 +61,7 @@ def multiply(
                         for lane in range(LANES):
                             target[lane] = held[i, lane]
         for row in range(count):
-            adapter = rows.adapters[which[row] if picked else row]
+            adapter = rows.adapters[rows.wanted[row] if wanted else row]
             if adapter >= 0:
                 add_delta(room, adapter, layer, site, row, piece * step, min(groups, (piece + 1) * step), out)
         done(room, region)

@@ -49,7 +49,7 @@ def forward(model: Model, rows: Rows, room: Room, logits: np.ndarray, thread: in
                 done(room, region)
             wait(room, region, count)
             region += 1
-            multiply(model, rows, room, layer, before, room.wide, False, region, threads, rows.tokens, False)
+            multiply(model, rows, room, layer, before, room.wide, False, region, threads, False)
             if half == 0:
                 region += 1
                 while True:
@@ -79,7 +79,7 @@ def forward(model: Model, rows: Rows, room: Room, logits: np.ndarray, thread: in
                 done(room, region)
             wait(room, region, count)
             region += 1
-            multiply(model, rows, room, layer, after, room.state, True, region, threads, rows.tokens, False)
+            multiply(model, rows, room, layer, after, room.state, True, region, threads, False)
     last = len(rows.wanted)
     region += 1
     while True:
@@ -91,4 +91,4 @@ def forward(model: Model, rows: Rows, room: Room, logits: np.ndarray, thread: in
         done(room, region)
     wait(room, region, last)
     if last:
-        multiply(model, rows, room, layers, HEAD, logits, False, region + 1, threads, rows.wanted, True)
+        multiply(model, rows, room, layers, HEAD, logits, False, region + 1, threads, True)

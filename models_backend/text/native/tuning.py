@@ -2,12 +2,11 @@
 
 import json
 import logging
-import os
-import platform
 import time
 from pathlib import Path
 from statistics import median
 
+from models_backend.text import processor
 from models_backend.text.contract import Feed, Score
 
 from .runner import NativeRunner
@@ -21,8 +20,8 @@ WORTH = 1.15  # a further core must bring this much: others have a use for it to
 
 def pick_threads(runner: NativeRunner, folder: Path) -> int:
     """The remembered count for this processor, or one that is measured now, which takes a second for a small model."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    machine = {"processor": _processor(), "cores": cores, "precision": runner.precision}
+    cores = processor.cores()
+    machine = {"processor": processor.name(), "cores": cores, "precision": runner.precision}
     try:
         known = json.loads((folder / NAME).read_text(encoding="utf-8"))
         if known["machine"] == machine and 1 <= int(known["threads"]) <= cores:
@@ -69,11 +68,3 @@ def choose(times: dict[int, float]) -> int:
         if times[best] > WORTH * times[count]:
             best = count
     return best
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
