@@ -68,7 +68,7 @@ class SlotRunner(_Modules):
         self.precision = describe_precision(model)
         self.number_bytes = model.dtype.itemsize
         self._riders = riders
-        self._spoilt: set[int] = set()
+        self._unproven: set[int] = set()  # slots of which no number has been seen to be one since they were fed
         config = model.config.get_text_config(decoder=True)
         self.vocabulary = int(config.vocab_size)
         self.cache = SlotCache(config.num_hidden_layers, slots + self.cache_slots, context)
@@ -108,11 +108,14 @@ class SlotRunner(_Modules):
     def forward(self, feeds: Sequence[Feed]) -> list[Outcome]:
         torch.set_num_threads(configured())  # a runner beside this one may have set another number
         outcomes = forward(self, feeds)
-        for feed, outcome in zip(feeds, outcomes, strict=True):
-            if outcome.error:
-                leader = feed if feed.shadows is None else feeds[feed.shadows]
-                # What spoils one may have spoilt the others, which read the same ids; the lane ends with all of them.
-                self._spoilt |= {one.slot for one in feeds if one is leader or _shadows(one, leader, feeds)}
+        leaders = [i if feed.shadows is None else feed.shadows for i, feed in enumerate(feeds)]
+        # What breaks one may have broken its shadows, which read the same ids; the lane ends with all of them.
+        broken = {leader for leader, outcome in zip(leaders, outcomes, strict=True) if outcome.error}
+        for feed, leader in zip(feeds, leaders, strict=True):
+            if feed.wanted and leader not in broken:
+                self._unproven.discard(feed.slot)
+            else:
+                self._unproven.add(feed.slot)
         return outcomes
 
     @torch.inference_mode()
@@ -122,8 +125,8 @@ class SlotRunner(_Modules):
 
     @torch.inference_mode()
     def release(self, slot: int) -> None:
-        if slot in self._spoilt:
-            self._spoilt.remove(slot)
+        if slot in self._unproven:
+            self._unproven.remove(slot)
             self.cache.clear(slot)
 
     def probe(self, feeds: Sequence[Feed]) -> Tensor:
@@ -244,10 +247,6 @@ def describe_device(device: torch.device) -> str:
 def describe_precision(model: nn.Module) -> str:
     """Of the weights, as torch calls it: `float32`, `bfloat16`."""
     return str(next(model.parameters()).dtype).removeprefix("torch.")
-
-
-def _shadows(feed: Feed, leader: Feed, feeds: Sequence[Feed]) -> bool:
-    return feed.shadows is not None and feeds[feed.shadows] is leader
 
 
 def _takes(model: nn.Module, *names: str) -> bool:

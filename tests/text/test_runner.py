@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
-from models_backend.protocol.params import Params
+from models_backend.protocol.params import Params, Used
 from models_backend.text import proof
-from models_backend.text.contract import Feed, Request
+from models_backend.text.contract import Draw, Feed, Request
+from models_backend.text.defaults import NEUTRAL
 from models_backend.text.kv_cache import SlotCache
 from models_backend.text.lora import Riders
 from models_backend.text.module_runner import SlotRunner, SoloRunner
@@ -112,6 +113,20 @@ def test_a_row_that_spoilt_its_slot_leaves_nothing_to_the_next_one() -> None:
     table[200] = sound
     assert failed.end.error.code == "invalid_logits"  # type: ignore[union-attr]
     assert after.ids == expected
+
+
+def test_a_row_stopped_while_it_spoilt_its_slot_leaves_nothing_to_the_next_one() -> None:
+    made = tiny.model()
+    runner = pick_runner(made, Riders(), 1, tiny.CONTEXT)
+    asked = Feed(0, None, 0, SHORT, Draw(Used(**{**NEUTRAL, "temperature": 0.0, "seed": 1}), SHORT, []))
+    expected = runner.forward([asked])[0].token
+    table = made.get_input_embeddings().weight
+    sound = table[200].clone()
+    table[200] = float("nan")
+    runner.forward([Feed(0, None, 0, [200] * 30, None)])  # part of a prompt: nobody has looked at its numbers
+    runner.release(0)
+    table[200] = sound
+    assert expected is not None and runner.forward([asked])[0].token == expected
 
 
 def test_a_row_that_fails_in_a_pass_of_its_own_does_not_move_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
